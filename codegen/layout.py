@@ -1,0 +1,164 @@
+"""Where everything that generated code and the kernel share lies: addresses, descriptors, slot fields.
+
+Both sides import these numbers; nothing else may spell them. Offsets are bytes from the start of
+a slot unless a name says otherwise. A slot belongs to exactly one guest thread.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PAGE: Final = 4096
+
+# --- the stub's part of the guest's address space (all of it is refused to guest memory calls)
+STUB_BASE: Final = 0x6800_0000_0000  # the stub's ELF: text and read-only data
+STUB_END: Final = 0x6801_0000_0000  # first address that is the guest's again
+STUB_TEXT_LIMIT: Final = STUB_BASE + 0x10_0000  # text never grows beyond this
+BELLS_BASE: Final = STUB_BASE + 0x1000_0000  # the container's bell page
+SLOTS_BASE: Final = STUB_BASE + 0x2000_0000  # slot i lies at SLOTS_BASE + i * SLOT_SIZE
+
+# --- low addresses that patched sites jump through (see codegen.patch for the proof)
+JUMP_TABLE: Final = 0x050F_0000  # 8192 pointers; the address's top half must be 0x050F
+RETURN_TABLE: Final = 0x0510_0000  # 8192 return addresses, private to the process
+ENTRY_POINTER: Final = 0x0511_0000  # one pointer: the stub's entry
+TRAMPOLINES: Final = 0x0512_0000  # 8192 trampolines of 32 bytes
+TRAMPOLINE_SIZE: Final = 32
+SITE_LIMIT: Final = 8192
+LOW_END: Final = TRAMPOLINES + SITE_LIMIT * TRAMPOLINE_SIZE
+
+# --- descriptors of the stub in every guest process
+STUB_FD: Final = 1021  # the stub's ELF, for execve
+CTRL_FD: Final = 1022  # SEQPACKET socket to the kernel: descriptors travel here
+BELL_FD: Final = 1023  # eventfd that wakes a sleeping kernel
+STUB_FDS: Final = range(STUB_FD, BELL_FD + 1)
+
+KICK_SIGNAL: Final = 62  # host signal that takes a thread out of native code
+
+# --- the bell page: shared by all guests of a container
+BELLS_AWAKE: Final = 0  # u32: the kernel is polling, no doorbell needed
+BELLS_SPIN: Final = 4  # u32: how many pauses a guest spins before it sleeps
+BELLS_FIRST: Final = 64  # one byte a slot from here on
+SLOT_LIMIT: Final = PAGE - BELLS_FIRST
+
+# --- a slot
+SLOT_SIZE: Final = 0x2_0000
+FD_FLAGS: Final = 0x1000  # one byte a descriptor, 0..4095 (only the group leader's counts)
+FD_FLAGS_SIZE: Final = 0x1000
+PAYLOAD: Final = 0x2000
+PAYLOAD_SIZE: Final = 0x1_0000
+STACK_TOP: Final = 0x1_4000  # the stub's own stack grows down from here
+ALT_STACK: Final = 0x1_4000  # host signal frames of this thread
+ALT_STACK_SIZE: Final = SLOT_SIZE - ALT_STACK
+
+
+class Slot:
+    """Offsets of the slot header's fields."""
+
+    STATE: Final = 0x00  # u32: IDLE, REQUESTED or DONE
+    ATTENTION: Final = 0x04  # u32: host signals arrived, see HOST_SIGNALS
+    NR: Final = 0x08  # u64: system call number or one of the Request numbers
+    ARGS: Final = 0x10  # 6 x u64
+    SLEEPING: Final = 0x40  # u32: the guest waits in futex(STATE)
+    PENDING: Final = 0x44  # u32: leave native code before the next guest instruction
+    REGS: Final = 0x48  # saved guest registers, see SAVED_REGISTERS of the templates (16 x u64)
+    RESULT: Final = 0xC8  # i64: the answer
+    OPS: Final = 0xD0  # u64: how many micro-ops of PROGRAM to run; 0 = plain answer
+    OUT_ADDRESS: Final = 0xD8  # u64: plain answer: copy OUT_LENGTH bytes of PAYLOAD here first
+    OUT_LENGTH: Final = 0xE0  # u64
+    SAVED_RCX: Final = 0xE8  # return address during a native call
+    SAVED_NR: Final = 0xF0  # number of the native call under way
+    SELF: Final = 0xF8  # u64: the slot's address in the guest
+    BELL: Final = 0x100  # u64: address of this slot's bell byte
+    FLAGS_POINTER: Final = 0x108  # u64: address of the fd flags that count for this thread
+    FIXUP: Final = 0x110  # u64: where a fault inside the stub's copy loops continues
+    HOST_TID: Final = 0x118  # u32: written by the host's clone
+    TID: Final = 0x120  # u64 each: identities as the guest sees them
+    PID: Final = 0x128
+    PPID: Final = 0x130
+    UID: Final = 0x138
+    EUID: Final = 0x140
+    GID: Final = 0x148
+    EGID: Final = 0x150
+    HOST_SIGNALS: Final = 0x158  # u64: bit n-1 = host signal n arrived
+    ENTRIES: Final = 0x160  # u64: system calls entered (by patch or trap)
+    TRAPS: Final = 0x168  # u64: of these, through SIGSYS
+    TRAP_LOG: Final = 0x170  # 16 x u64: return addresses of recent traps, ring indexed by TRAPS
+    TRAP_LOG_SIZE: Final = 16
+    IN: Final = 0x1F0  # 6 x (u32 offset in payload, u32 length or NULL_ARGUMENT)
+    IN_COUNT: Final = 0x220  # u64: strings in a copied-in vector, per call (two vectors: two u32)
+    REASON: Final = 0x228  # u64: why a DELIVER request was posted, see Reason
+    CHILD_TID: Final = 0x230  # u64: where a cloned child stores its tid, 0 = nowhere
+    HANDLER_RSP: Final = 0x238  # u64: scratch of the host signal handler
+    RESULTS: Final = 0x240  # 16 x u64: results of the running program's micro-ops
+    FAILED: Final = 0x2C0  # u64: scratch: program counter of the interpreter
+    HOST_PID: Final = 0x2C8  # u64: the thread group's host pid
+    PROGRAM: Final = 0x400  # micro-ops, OP_SIZE each
+    OP_SIZE: Final = 64
+    PROGRAM_LIMIT: Final = 48
+
+
+NULL_ARGUMENT: Final = 0xFFFF_FFFF
+
+
+class State:
+    """Values of Slot.STATE."""
+
+    IDLE: Final = 0
+    REQUESTED: Final = 1
+    DONE: Final = 3
+
+
+class Request:
+    """Slot.NR values beyond the system call numbers."""
+
+    FIRST: Final = 0x1000
+    BOOT: Final = 0x1000  # the stub has started (again): ARGS[0] = host's initial stack pointer
+    DELIVER: Final = 0x1001  # a host signal frame wants a decision; see REASON
+    CONTINUED: Final = 0x1002  # the reply program reached CONTINUE
+    FAILED: Final = 0x1003  # a checked micro-op failed: ARGS[0] = index, ARGS[1] = -errno
+
+
+class Reason:
+    """Why DELIVER: which registers and which restart rule apply."""
+
+    ASYNC: Final = 1  # guest code was interrupted by a host signal or kick
+    BEFORE: Final = 2  # pending was seen before a native call: context is at its `syscall`
+    INTERRUPTED: Final = 3  # a native call returned EINTR
+    AFTER: Final = 4  # pending was seen on the way out: the result stands
+    FAULT: Final = 5  # a synchronous fault in guest code
+    SIGRETURN: Final = 6  # the guest called rt_sigreturn
+    FATAL: Final = 7  # the stub itself faulted: a bug or an attack
+
+
+class Op:
+    """Micro-op codes. An op: u8 code, u8 result register, u16 argument mask, u32 flags, u64 nr, 6 x u64.
+
+    An argument whose mask bit is set is read from RESULTS[argument].
+    """
+
+    END: Final = 0  # a0 = the guest's result
+    HOSTCALL: Final = 1  # nr, a0..a5
+    COPY_OUT: Final = 2  # a0 = guest address, a1 = payload offset, a2 = length
+    COPY_IN: Final = 3  # a0 = guest address, a1 = payload offset, a2 = length
+    RECV_FDS: Final = 4  # a0 = tag, a1 = count, a2 = recvmsg flags, a3 = fd flag byte
+    SEND_FD: Final = 5  # a0 = descriptor
+    CLONE: Final = 6  # a0 = host flags, a1 = stack, a2 = ptid, a3 = ctid, a4 = tls, a5 = new slot
+    ENTER: Final = 7  # a0 = rip, a1 = rsp: start a program image
+    CONTINUE: Final = 8  # post CONTINUED and run what the kernel answers
+    STORE32: Final = 9  # a0 = guest address, a1 = value
+    RETURN: Final = 10  # return from the host signal handler (DELIVER's last op)
+
+    CHECKED: Final = 1  # flag: an error ends the program with Request.FAILED
+    INTERRUPTIBLE: Final = 2  # flag: not started when PENDING is set (result -EINTR)
+
+
+class Marshal:
+    """How the stub copies an argument in before it posts. One byte an argument in the row."""
+
+    NONE: Final = 0
+    PATH: Final = 1  # NUL-terminated, at most 4096 bytes
+    BUFFER: Final = 2  # length in argument `param & 7`, times `param >> 3`
+    STRUCT: Final = 3  # `param` bytes, NULL allowed
+    VECTOR: Final = 4  # NULL-terminated array of strings
+    STAT: Final = 5  # host fstat of this descriptor argument
+    IOVEC: Final = 6  # gather, count in argument `param & 7`

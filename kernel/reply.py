@@ -1,0 +1,202 @@
+"""What a handler answers: a number, or a short program for the stub to run.
+
+A reply is written into the task's slot by `emit`; only the ring then publishes it. The program's
+format is codegen.layout.Op. Payload offsets are relative to the slot's payload area.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from codegen.layout import PAYLOAD_SIZE, Op, Slot
+
+if TYPE_CHECKING:
+    from kernel.fs.openfile import OpenFile
+    from kernel.task import Task
+
+_OP = struct.Struct("<BBHIQ6Q")
+_MASK64 = (1 << 64) - 1
+
+
+class Result(int):
+    """`RESULTS[n]`: the result of an earlier micro-op, used as an argument of a later one."""
+
+
+class Program:
+    """Micro-ops under construction. Arguments are integers or `Result` references."""
+
+    def __init__(self) -> None:
+        self.ops: list[bytes] = []
+        self.payload = bytearray()
+        self._registers = 0
+
+    def op(
+        self, code: int, *args: int, nr: int = 0, flags: int = 0, register: int | None = None
+    ) -> Result:
+        """Append an op; its result register is returned for use by later ops."""
+        mask = 0
+        for i, a in enumerate(args):
+            if isinstance(a, Result):
+                mask |= 1 << i
+        target = self._registers if register is None else register
+        if register is None:
+            self._registers = (self._registers + 1) & 15
+        values = [int(a) & _MASK64 for a in args] + [0] * (6 - len(args))
+        self.ops.append(_OP.pack(code, target, mask, flags, nr, *values))
+        return Result(target)
+
+    def hostcall(self, nr: int, *args: int, checked: bool = True) -> Result:
+        """Run a host system call in the guest; an error ends the program when `checked`."""
+        return self.op(Op.HOSTCALL, *args, nr=nr, flags=Op.CHECKED if checked else 0)
+
+    def copy_out(self, address: int, data: bytes) -> None:
+        """Copy `data` to guest memory; a bad address ends the program with EFAULT."""
+        offset = self.store(data)
+        self.op(Op.COPY_OUT, address, offset, len(data), flags=Op.CHECKED)
+
+    def store(self, data: bytes) -> int:
+        """Put `data` into the payload (16-byte aligned); its offset."""
+        self.payload += bytes(-len(self.payload) % 16)
+        offset = len(self.payload)
+        self.payload += data
+        if offset + len(data) > PAYLOAD_SIZE:
+            raise ValueError("reply program's payload is full")
+        return offset
+
+    def emit(self, task: Task) -> None:
+        """Write the program into the task's slot."""
+        slot = task.slot
+        if len(self.ops) > Slot.PROGRAM_LIMIT:
+            raise ValueError("reply program is too long")
+        if self.payload:
+            slot.write_payload(self.payload)
+        slot.write_program(self.ops)
+
+
+class Reply:
+    """Answers that are more than a number; `emit` writes them into the slot."""
+
+    __slots__ = ()
+
+    def emit(self, task: Task) -> None:
+        """Write this answer into `task`'s slot."""
+        raise NotImplementedError
+
+    @staticmethod
+    def out(result: int, *outs: tuple[int, bytes]) -> Reply:
+        """Copy each (guest address, data) out, then answer `result`; a bad address is EFAULT."""
+        if len(outs) == 1:
+            return OutReply(result, outs[0][0], outs[0][1])
+        program = Program()
+        for address, data in outs:
+            program.copy_out(address, data)
+        program.op(Op.END, result)
+        return ProgramReply(program)
+
+    @staticmethod
+    def descriptor(host_fd: int, cloexec: bool, open_file: OpenFile | None = None) -> Reply:
+        """Hand the guest `host_fd` as its lowest free descriptor; ours is closed once sent.
+
+        With `open_file` the descriptor is flagged: its calls come to the kernel.
+        """
+        return DescriptorReply(host_fd, cloexec, open_file)
+
+    @staticmethod
+    def descriptors(
+        files: Sequence[tuple[int, bool, OpenFile | None]], out: int, result: int = 0
+    ) -> Reply:
+        """Hand over several descriptors and write their numbers as int32[] at `out`."""
+        return DescriptorsReply(files, out, result)
+
+    @staticmethod
+    def hostcall(name: str, *args: int) -> Reply:
+        """The stub runs the host call `name` itself (interruptible) and answers its result."""
+        return HostCallReply(name, args)
+
+    @staticmethod
+    def program(program: Program) -> Reply:
+        """A ready program."""
+        return ProgramReply(program)
+
+
+class OutReply(Reply):
+    """One block copied out, then a result: the plain answer's fast form."""
+
+    __slots__ = ("address", "data", "result")
+
+    def __init__(self, result: int, address: int, data: bytes) -> None:
+        self.result = result
+        self.address = address
+        self.data = data
+
+    def emit(self, task: Task) -> None:
+        task.slot.write_out(self.result, self.address, self.data)
+
+
+class ProgramReply(Reply):
+    """A program built elsewhere."""
+
+    __slots__ = ("_program",)
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def emit(self, task: Task) -> None:
+        self._program.emit(task)
+
+
+class HostCallReply(Reply):
+    """One host call whose result is the answer."""
+
+    __slots__ = ("args", "name")
+
+    def __init__(self, name: str, args: tuple[int, ...]) -> None:
+        self.name = name
+        self.args = args
+
+    def emit(self, task: Task) -> None:
+        program = Program()
+        nr = task.abi.numbers[self.name]
+        result = program.op(Op.HOSTCALL, *self.args, nr=nr, flags=Op.INTERRUPTIBLE)
+        program.op(Op.END, result)
+        program.emit(task)
+
+
+class DescriptorReply(Reply):
+    """One descriptor, sent over the control socket and received by the stub."""
+
+    __slots__ = ("cloexec", "host_fd", "open_file")
+
+    def __init__(self, host_fd: int, cloexec: bool, open_file: OpenFile | None) -> None:
+        self.host_fd = host_fd
+        self.cloexec = cloexec
+        self.open_file = open_file
+
+    def emit(self, task: Task) -> None:
+        task.process.channel.give_one(task, self.host_fd, self.cloexec, self.open_file)
+
+
+class DescriptorsReply(Reply):
+    """Several descriptors whose numbers are stored in guest memory."""
+
+    __slots__ = ("files", "out", "result")
+
+    def __init__(
+        self, files: Sequence[tuple[int, bool, OpenFile | None]], out: int, result: int
+    ) -> None:
+        self.files = files
+        self.out = out
+        self.result = result
+
+    def emit(self, task: Task) -> None:
+        program = Program()
+        for i, (host_fd, cloexec, open_file) in enumerate(self.files):
+            got = task.process.channel.give(task, program, host_fd, cloexec, open_file)
+            program.op(Op.STORE32, self.out + 4 * i, got, flags=Op.CHECKED)
+        program.op(Op.END, self.result)
+        program.emit(task)
+
+
+Answer = int | Reply
