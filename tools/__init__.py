@@ -1,0 +1,1 @@
+"""Generators, gates and set-up, for those who work on ddock."""
