@@ -85,19 +85,23 @@ class Slot:
     TRAP_LOG: Final = 0x170  # 16 x u64: return addresses of recent traps, ring indexed by TRAPS
     TRAP_LOG_SIZE: Final = 16
     IN: Final = 0x1F0  # 6 x (u32 offset in payload, u32 length or NULL_ARGUMENT)
-    IN_COUNT: Final = 0x220  # u64: strings in a copied-in vector, per call (two vectors: two u32)
     REASON: Final = 0x228  # u64: why a DELIVER request was posted, see Reason
     CHILD_TID: Final = 0x230  # u64: where a cloned child stores its tid, 0 = nowhere
     HANDLER_RSP: Final = 0x238  # u64: scratch of the host signal handler
     RESULTS: Final = 0x240  # 16 x u64: results of the running program's micro-ops
-    FAILED: Final = 0x2C0  # u64: scratch: program counter of the interpreter
     HOST_PID: Final = 0x2C8  # u64: the thread group's host pid
+    MAIL_FULL: Final = 0x2D0  # u64: another thread received our descriptors, see RECV_FDS
+    MAIL_FDS: Final = 0x2D8  # 2 x u32
+    ALT_DESCRIPTOR: Final = 0x2E0  # stack_t for sigaltstack: address, flags, size
+    CHILD_CTRL: Final = 0x2F8  # u32: cloned process: descriptor to move to CTRL_FD
+    CHILD_HAS_CTRL: Final = 0x2FC  # u32: 1 if CHILD_CTRL counts
     PROGRAM: Final = 0x400  # micro-ops, OP_SIZE each
     OP_SIZE: Final = 64
     PROGRAM_LIMIT: Final = 48
 
 
 NULL_ARGUMENT: Final = 0xFFFF_FFFF
+OVERSIZE_ARGUMENT: Final = 0xFFFF_FFFE  # a vector that does not fit the payload
 
 
 class State:
@@ -106,6 +110,16 @@ class State:
     IDLE: Final = 0
     REQUESTED: Final = 1
     DONE: Final = 3
+
+
+# How a control socket's message begins: u64 slot address of the thread it is for, u64 1 = close-on-exec.
+CTRL_MESSAGE_SIZE: Final = 16
+
+# Order of the registers in Slot.REGS (x86_64).
+REGISTER_ORDER_X86_64: Final = (
+    "rbx", "rbp", "rsp", "rip", "r12", "r13", "r14", "r15",
+    "rdi", "rsi", "rdx", "r10", "r8", "r9",
+)  # fmt: skip
 
 
 class Request:
@@ -140,9 +154,9 @@ class Op:
     HOSTCALL: Final = 1  # nr, a0..a5
     COPY_OUT: Final = 2  # a0 = guest address, a1 = payload offset, a2 = length
     COPY_IN: Final = 3  # a0 = guest address, a1 = payload offset, a2 = length
-    RECV_FDS: Final = 4  # a0 = tag, a1 = count, a2 = recvmsg flags, a3 = fd flag byte
+    RECV_FDS: Final = 4  # a0 = count (1, 2), a1 = recvmsg flags, a2 = fd flag byte; 2: next register too
     SEND_FD: Final = 5  # a0 = descriptor
-    CLONE: Final = 6  # a0 = host flags, a1 = stack, a2 = ptid, a3 = ctid, a4 = tls, a5 = new slot
+    CLONE: Final = 6  # a0 = host flags, a1 = 0, a2 = host tid's address, a3 = ctid, a4 = tls, a5 = slot
     ENTER: Final = 7  # a0 = rip, a1 = rsp: start a program image
     CONTINUE: Final = 8  # post CONTINUED and run what the kernel answers
     STORE32: Final = 9  # a0 = guest address, a1 = value
@@ -150,6 +164,7 @@ class Op:
 
     CHECKED: Final = 1  # flag: an error ends the program with Request.FAILED
     INTERRUPTIBLE: Final = 2  # flag: not started when PENDING is set (result -EINTR)
+    REPORT_EINTR: Final = 4  # flag: a result of -EINTR ends the program with Request.FAILED
 
 
 class Marshal:

@@ -1,0 +1,266 @@
+"""Where system calls arrive, and those that never leave the guest's own process.
+
+`entry` dispatches on rax. A native call passes a window [native_check, native_call]: a host signal
+that interrupts it there moves rip back to native_check, where PENDING is seen, so that no signal
+is lost between the check and the host call. The way out has the same window
+[exit_check, exit_jump].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from codegen.asm.x86_64 import (
+    Mem,
+    Reg,
+    at,
+    eax,
+    edx,
+    esi,
+    gs,
+    r8,
+    r9,
+    r10,
+    r11,
+    rax,
+    rcx,
+    rdi,
+    rdx,
+    rsi,
+    rsp,
+)
+from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Slot
+from codegen.templates.x86_64.common import TABLE_SIZE, Stub
+
+_HIGH_BASE, _HIGH_END = STUB_BASE >> 32, STUB_END >> 32
+_IDENTITIES = {
+    "getpid": Slot.PID, "gettid": Slot.TID, "getppid": Slot.PPID, "getuid": Slot.UID,
+    "geteuid": Slot.EUID, "getgid": Slot.GID, "getegid": Slot.EGID,
+}  # fmt: skip
+# asm-generic/ioctls.h: terminal ioctls that name processes, inject input or take the terminal.
+_TTY_TO_KERNEL = (0x540E, 0x540F, 0x5410, 0x5412, 0x541C, 0x5422, 0x5429)
+# fcntl commands that only concern the descriptor: F_DUPFD..F_SETFL, F_SETLK(W), F_OFD_*,
+# F_DUPFD_CLOEXEC, pipe sizes, seals.
+_FCNTL_NATIVE = (6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
+
+# Which entry a natively served system call takes; all others go to `slow`.
+NATIVE: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "read", "write", "pread64", "pwrite64", "readv", "writev", "preadv", "pwritev",
+            "preadv2", "pwritev2", "close", "lseek", "epoll_wait", "fsync", "fdatasync",
+            "ftruncate", "fallocate", "flock", "timerfd_settime", "timerfd_gettime", "shutdown",
+            "listen", "dup", "fadvise64", "readahead", "sync_file_range", "vmsplice",
+        ),
+        "fd0",
+    ),
+    **dict.fromkeys(("dup2", "dup3", "sendfile", "tee"), "fd01"),
+    **dict.fromkeys(("splice", "copy_file_range", "epoll_ctl"), "fd02"),
+    **dict.fromkeys(
+        (
+            "poll", "select", "epoll_create", "epoll_create1", "futex", "nanosleep",
+            "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time",
+            "sched_yield", "eventfd", "eventfd2", "timerfd_create", "getrandom", "rseq",
+            "set_robust_list", "getcpu", "membarrier", "pipe", "pipe2",
+        ),
+        "native",
+    ),
+    **dict.fromkeys(("munmap", "mprotect", "madvise", "msync", "mincore", "mlock", "munlock"), "mem"),
+    "mremap": "mremap",
+    "mmap": "mmap",
+    "ioctl": "ioctl",
+    "fcntl": "fcntl",
+    "sendto": "if_r8_null",
+    "recvfrom": "if_r8_null",
+    "accept": "if_rsi_null",
+    "accept4": "if_rsi_null",
+    "getsockopt": "fd0_sockopt",
+    "setsockopt": "fd0_sockopt",
+    "ppoll": "if_r10_null",
+    "pselect6": "if_r9_null",
+    "epoll_pwait": "if_r8_null",
+    "exit": "exit",
+    "exit_group": "exit",
+    "rt_sigreturn": "sigreturn",
+    "set_tid_address": "set_tid_address",
+    **{name: name for name in _IDENTITIES},
+}  # fmt: skip
+
+
+def _require_plain(s: Stub, register: Reg) -> None:
+    """To `slow` unless the descriptor in `register` is an unflagged one below FD_FLAGS_SIZE."""
+    s.a.mov(r11.low32, register.low32)
+    s.a.cmp(r11.low32, FD_FLAGS_SIZE)
+    s.a.jae(s["slow"])
+    s.a.add(r11, gs(Slot.FLAGS_POINTER))
+    s.a.cmp(at(r11, 0, 1), 0)
+    s.a.jne(s["slow"])
+
+
+def _require_outside(s: Stub) -> None:
+    """To `slow` if [rdi, rdi+rsi) touches the stub's range. Ends past it are the host's to judge."""
+    a = s.a
+    outside = a.label("outside")
+    a.mov(r11, rdi)
+    a.shr(r11, 32)
+    a.cmp(r11.low32, _HIGH_END)
+    a.jae(outside)
+    a.mov(r11, rdi)
+    a.add(r11, rsi)
+    a.jb(s["slow"])
+    a.shr(r11, 32)
+    a.cmp(r11.low32, _HIGH_BASE)
+    a.jae(s["slow"])
+    a.bind(outside)
+
+
+def dispatch(s: Stub) -> None:
+    """entry: rax = number, rcx = return address; anything may follow."""
+    a = s.a
+    s.bind("entry")
+    a.inc(gs(Slot.ENTRIES))
+    a.cmp(eax, TABLE_SIZE)
+    a.jae(s["slow"])
+    a.mov(eax, eax)
+    a.load_address(r11, s["dispatch_table"])
+    a.jmp(Mem(r11, 0, rax, 8))
+
+
+def native(s: Stub) -> None:
+    """Run the guest's call as it stands: all argument registers are already the host's."""
+    a = s.a
+    s.bind("native")
+    a.mov(gs(Slot.SAVED_RCX), rcx)
+    a.mov(gs(Slot.SAVED_NR), rax)
+    s.bind("native_check")
+    a.cmp(gs(Slot.PENDING, 4), 0)
+    a.jne(s["trap_before"])
+    s.bind("native_call")
+    a.syscall()
+    a.mov(rcx, gs(Slot.SAVED_RCX))
+    a.cmp(rax, -4)  # EINTR: the kernel knows whether the call restarts
+    a.je(s["trap_interrupted"])
+    s.bind("exit_check")
+    a.cmp(gs(Slot.PENDING, 4), 0)
+    a.jne(s["trap_after"])
+    s.bind("exit_jump")
+    a.jmp(rcx)
+
+
+def guards(s: Stub) -> None:
+    """The conditions under which a call may run natively, one label each (see NATIVE)."""
+    a = s.a
+    for label, registers in (("fd0", (rdi,)), ("fd01", (rdi, rsi)), ("fd02", (rdi, rdx))):
+        s.bind(label)
+        for register in registers:
+            _require_plain(s, register)
+        a.jmp(s["native"])
+    for label, register in (("if_r8_null", r8), ("if_rsi_null", rsi)):
+        s.bind(label)
+        a.test(register, register)
+        a.jne(s["slow"])
+        a.jmp(s["fd0"])
+    for label, register in (("if_r10_null", r10), ("if_r9_null", r9)):
+        s.bind(label)
+        a.test(register, register)
+        a.jne(s["slow"])
+        a.jmp(s["native"])
+    s.bind("fd0_sockopt")  # SOL_SOCKET goes to the kernel (credentials, devices), the rest is native
+    a.cmp(esi, 1)
+    a.je(s["slow"])
+    a.jmp(s["fd0"])
+    s.bind("mem")
+    _require_outside(s)
+    a.jmp(s["native"])
+    s.bind("mremap")
+    a.test(r10.low32, 2)  # MREMAP_FIXED: the kernel checks the second range
+    a.jne(s["slow"])
+    a.jmp(s["mem"])
+    _mmap(s)
+    _by_command(s)
+
+
+def _mmap(s: Stub) -> None:
+    """mmap: file text goes to the kernel (translation cache), fixed ranges are checked."""
+    a = s.a
+    movable = a.label("mmap_movable")
+    s.bind("mmap")
+    a.test(r10.low32, 0x10_0010)  # MAP_FIXED | MAP_FIXED_NOREPLACE
+    a.je(movable)
+    _require_outside(s)
+    a.bind(movable)
+    a.test(r10.low32, 0x20)  # MAP_ANONYMOUS
+    a.jne(s["native"])
+    a.test(edx, 4)  # PROT_EXEC
+    a.jne(s["slow"])
+    _require_plain(s, r8)
+    a.jmp(s["native"])
+
+
+def _by_command(s: Stub) -> None:
+    """ioctl and fcntl: native for the commands that concern only the descriptor."""
+    a = s.a
+    s.bind("ioctl")
+    _require_plain(s, rdi)
+    a.mov(r11.low32, esi)
+    a.shr(r11.low32, 8)
+    a.cmp(r11.low32, 0x54)
+    a.jne(s["slow"])
+    for command in _TTY_TO_KERNEL:
+        a.cmp(esi, command)
+        a.je(s["slow"])
+    a.jmp(s["native"])
+    s.bind("fcntl")
+    _require_plain(s, rdi)
+    a.cmp(esi, 4)
+    a.jbe(s["native"])
+    for command in _FCNTL_NATIVE:
+        a.cmp(esi, command)
+        a.je(s["native"])
+    a.jmp(s["slow"])
+
+
+def identities(s: Stub) -> None:
+    """Answers that stand in the slot."""
+    for name, offset in _IDENTITIES.items():
+        s.bind(name)
+        s.a.mov(rax, gs(offset))
+        s.a.jmp(s["exit_check"])
+
+
+def set_tid_address(s: Stub) -> None:
+    """set_tid_address(2): the host clears the address at exit; the answer is the guest's own tid."""
+    a = s.a
+    s.bind("set_tid_address")
+    a.mov(gs(Slot.SAVED_RCX), rcx)
+    a.syscall()
+    a.mov(rcx, gs(Slot.SAVED_RCX))
+    a.mov(rax, gs(Slot.TID))
+    a.jmp(s["exit_check"])
+
+
+def exits(s: Stub) -> None:
+    """exit(2), exit_group(2): tell the kernel, do not wait for it, and go."""
+    a = s.a
+    s.bind("exit")
+    a.mov(rsp, gs(Slot.SELF))
+    a.add(rsp, STACK_TOP)
+    a.mov(gs(Slot.NR), rax)
+    a.mov(gs(Slot.ARGS), rdi)
+    a.mov(gs(Slot.SAVED_NR), rax)
+    a.push(rdi)
+    a.call(s["announce"])
+    a.pop(rdi)
+    a.mov(rax, gs(Slot.SAVED_NR))
+    a.syscall()
+    a.ud2()
+
+
+def tables(s: Stub, numbers: Mapping[str, int]) -> None:
+    """The dispatch table: one pointer a number; unknown numbers go to the kernel."""
+    by_number = {numbers[name]: label for name, label in NATIVE.items() if name in numbers}
+    s.a.align(8, b"\xcc")
+    s.bind("dispatch_table")
+    for number in range(TABLE_SIZE):
+        s.a.pointer(s[by_number.get(number, "slow")])
+
