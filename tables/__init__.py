@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
-from os.path import dirname, join
 from typing import Any
 
 import msgpack
@@ -93,5 +92,6 @@ def load(isa: str) -> Table:
     """The table of `isa`, one of ISAS. Raises KeyError for any other."""
     if isa not in ISAS:
         raise KeyError(isa)
-    with open(join(dirname(__file__), f"{isa}.msgpack"), "rb") as file:
+    path = f"{__path__[0]}/{isa}.msgpack"
+    with open(path, "rb") as file:  # noqa: PTH123 - importing pathlib takes longer than all this
         return Table(file.read())

@@ -24,7 +24,7 @@ class Field(NamedTuple):
 
     offset: int
     size: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     signed: bool
 
     @property

@@ -14,7 +14,7 @@ from .overlay import Overlay, OverlayError
 from .prototypes import Parameter, Prototype
 
 PATHS = {
-    "path", "oldpath", "newpath", "old", "new", "new_root", "put_old", "specialfile", "dir_name",
+    "path", "oldpath", "newpath", "new_root", "put_old", "specialfile", "dir_name",
     "from_path", "to_path", "library", "special",
 }  # fmt: skip
 FDS = {
@@ -24,8 +24,9 @@ FDS = {
 }  # fmt: skip
 DIRFDS = {"dirfd", "olddirfd", "newdirfd", "from_dfd", "to_dfd", "mountdirfd"}
 PIDS = {"pid", "tgid", "pgid", "pid1", "pid2", "tid"}
-FLAGS = {"flags", "flag", "oflag", "at_flags", "swap_flags", "ms_flags", "unshare_flags", "prot"}
+FLAGS = {"flags", "oflag", "at_flags", "swap_flags", "ms_flags", "unshare_flags", "prot"}
 SIGNALS = {"sig", "signum", "signal"}
+ADDRESSES = {"addr", "new_addr", "newsp", "shmaddr"}
 BY_TYPE = {
     "pid_t": "pid",
     "uid_t": "uid",
@@ -76,7 +77,7 @@ class Argument:
 def arguments(
     syscall: str, prototype: Prototype, facts: Facts, overlay: Overlay
 ) -> tuple[Argument, ...]:
-    """The arguments of one syscall. Raises OverlayError if the overlay names one it lacks."""
+    """Classify one syscall's arguments. Raises OverlayError if the overlay names others."""
     names = [parameter.name for parameter in prototype]
     corrections = overlay.kinds.get(syscall, {})
     unknown = sorted(set(corrections) - set(names))
@@ -96,7 +97,7 @@ def _derived(index: int, prototype: Prototype, facts: Facts) -> Argument:
     follows = prototype[index + 1] if index + 1 < len(prototype) else Parameter("", "")
     if not ctype.endswith("*"):
         return Argument(name, ctype, _scalar(name, ctype))
-    struct = _struct_of(ctype)
+    struct = _struct_of(ctype, facts)
     if not ctype.startswith("const "):
         return Argument(name, ctype, "pointer", struct)
     if ctype.count("*") == 2:
@@ -117,28 +118,27 @@ def _scalar(name: str, ctype: str) -> str:
     if ctype in ("int", "unsigned int", "unsigned", "unsigned long", "long", "u32", "__u32"):
         for kind, words in (
             ("fd", FDS), ("dirfd", DIRFDS), ("pid", PIDS), ("flags", FLAGS), ("signal", SIGNALS),
+            ("pointer", ADDRESSES),
         ):  # fmt: skip
             if name in words:
                 return kind
     return BY_TYPE.get(ctype, "int" if ctype.startswith("enum ") else "pointer")
 
 
-def _struct_of(ctype: str) -> str:
-    """The struct a pointer type points to; a typedef of one (sigset_t) counts."""
-    found = re.fullmatch(r"(?:const )?(?:struct |union )(\w+) \*|(?:const )?(\w+_t) \*", ctype)
-    return (found[1] or found[2]) if found else ""
+def _struct_of(ctype: str, facts: Facts) -> str:
+    """Name the struct a pointer type points to; a typedef of one (siginfo_t) counts."""
+    found = re.fullmatch(r"(?:const )?(?:struct |union )?(\w+) \*", ctype)
+    return found[1] if found and found[1] in facts.structs else ""
 
 
 def _size_of(struct: str, facts: Facts) -> int:
-    if struct in facts.structs:
-        return facts.structs[struct].size
-    if struct in facts.typedef_sizes:
-        return facts.typedef_sizes[struct]
-    raise OverlayError(f"no header defines struct {struct}")
+    if struct not in facts.structs:
+        raise OverlayError(f"no header defines struct {struct}")
+    return facts.structs[struct].size
 
 
 def _corrected(text: str, parameter: Parameter, names: list[str], facts: Facts) -> Argument:
-    """An overlay entry: a kind, then its words ("inbuffer len 4", "instruct epoll_event")."""
+    """Read an overlay entry: a kind and its words ("inbuffer len 4", "instruct epoll_event")."""
     kind, *words = text.split()
     name, ctype = parameter.name, parameter.ctype
     match kind, words:
@@ -157,7 +157,7 @@ def _corrected(text: str, parameter: Parameter, names: list[str], facts: Facts) 
         case ("iovec", [count]) if count in names:
             return Argument(name, ctype, kind, "", (names.index(count), IOVEC_SIZE))
         case (_, []) if kind in SCALARS:
-            struct = _struct_of(ctype) if kind == "pointer" else ""
+            struct = _struct_of(ctype, facts) if kind == "pointer" else ""
             return Argument(name, ctype, kind, struct)
         case _:
             raise OverlayError(f"cannot read the kind {text!r} of {name}")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from clang import cindex  # type: ignore[import-untyped]
+from clang import cindex
 
 from . import sources
 from .packages import Headers
@@ -70,7 +70,6 @@ class Facts:
     errno: dict[str, int] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     structs: dict[str, Layout] = field(default_factory=dict)
-    typedef_sizes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,7 @@ def read(isa: str, headers: Headers, extra: str) -> Facts:
                 facts.constants[constant.spelling] = constant.enum_value
         else:
             _collect_type(cursor, facts)
+    _shorten(facts, {m.body.replace(" ", ""): m.name for m in reversed(macros)})
     _sort_macros(macros, parser.evaluate(text, [macro.name for macro in macros]), facts)
     return facts
 
@@ -140,7 +140,7 @@ class _Parser:
         return self.index.parse(main, self.arguments, unsaved_files=files, options=options)
 
     def evaluate(self, text: str, names: list[str]) -> dict[str, int]:
-        """The values of those macros that are integer constant expressions.
+        """Return the values of those macros that are integer constant expressions.
 
         Each becomes the initialiser of an enumerator on a line of its own; a line with an error
         is a macro that is no constant (a type, a string, a piece of syntax).
@@ -162,7 +162,7 @@ class _Parser:
 
 
 def _macro(cursor: Any) -> _Macro | None:
-    """The macro behind `cursor` if its body could be a constant expression."""
+    """Return the macro behind `cursor` if its body could be a constant expression."""
     location = cursor.location.file
     if location is None or cindex.conf.lib.clang_Cursor_isMacroFunctionLike(cursor):
         return None
@@ -171,6 +171,22 @@ def _macro(cursor: Any) -> _Macro | None:
     if not body or re.search(r'[{};"]|\b(struct|union|extern|typedef)\s*$', body):
         return None
     return _Macro(cursor.spelling, location.name, body)
+
+
+def _shorten(facts: Facts, macros: dict[str, str]) -> None:
+    """Give members the names headers define for them: `_sifields._kill._pid` is `si_pid`."""
+    for name, layout in facts.structs.items():
+        members = {_short(path, macros): member for path, member in layout.members.items()}
+        facts.structs[name] = replace(layout, members=members)
+
+
+def _short(path: str, macros: dict[str, str]) -> str:
+    parts = path.split(".")
+    for start in range(len(parts) - 1):
+        short = macros.get(".".join(parts[start:]))
+        if short:
+            return ".".join([*parts[:start], short])
+    return path
 
 
 def _sort_macros(macros: list[_Macro], values: dict[str, int], facts: Facts) -> None:
@@ -202,8 +218,6 @@ def _collect_type(cursor: Any, facts: Facts) -> None:
         canonical = cursor.underlying_typedef_type.get_canonical()
         if canonical.kind == cindex.TypeKind.RECORD and canonical.get_size() >= 0:
             facts.structs.setdefault(cursor.spelling, _layout(canonical))
-        elif canonical.get_size() > 0:
-            facts.typedef_sizes[cursor.spelling] = canonical.get_size()
 
 
 def _layout(record: Any) -> Layout:
@@ -218,7 +232,9 @@ def _members(record: Any, base: int, prefix: str) -> Iterator[tuple[str, Member]
         offset = base + item.get_field_offsetof() // 8
         kind = item.type.get_canonical()
         path = prefix + item.spelling
-        if kind.kind == cindex.TypeKind.RECORD:
+        if item.type.spelling == "sigset_t":  # a struct on one ISA, a number on the other
+            yield path, Member(offset, 8, 1, False)
+        elif kind.kind == cindex.TypeKind.RECORD:
             named = item.spelling and "(" not in item.spelling
             yield from _members(kind, offset, f"{path}." if named else prefix)
         else:

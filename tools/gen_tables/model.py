@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import classify, headers, overlay, prototypes
+from . import classify, headers, prototypes
 from .headers import Facts, Layout
 from .overlay import Overlay, OverlayError
 from .packages import Headers
@@ -17,7 +17,7 @@ DETOUR_TESTS = ("nonzero", "is", "not", "has")
 
 
 def build(isa: str, source: Headers, notes: Overlay) -> dict[str, Any]:
-    """The complete table of one ISA. Raises OverlayError, ValueError or LookupError."""
+    """Build the complete table of one ISA. Raises OverlayError, ValueError or LookupError."""
     facts = headers.read(isa, source, notes.code)
     facts.constants |= {k: v for k, v in notes.constants.items() if k not in facts.ioctls}
     facts.errno |= notes.errno
@@ -32,8 +32,7 @@ def build(isa: str, source: Headers, notes: Overlay) -> dict[str, Any]:
             f"{p.name} {p.version} {p.architecture} sha256 {p.sha256}" for p in source.packages
         ],
         "syscalls": {
-            name: _syscall(name, number, facts, declared, notes)
-            for name, number in numbers
+            name: _syscall(name, number, facts, declared, notes) for name, number in numbers
         },
         "structs": {name: _struct(facts.structs[name]) for name in sorted(facts.structs)},
         "constants": dict(sorted(facts.constants.items())),
@@ -65,14 +64,17 @@ def _syscall(
         "plane": notes.planes.get(name, "ring"),
         "restart": notes.restarts.get(name, "never"),
         "args": [[a.name, a.ctype, a.kind, a.struct, list(a.param)] for a in arguments],
-        "detours": _detours(notes.detours.get(name, ""), [a.name for a in arguments], facts),
+        "detours": detours(notes.detours.get(name, ""), [a.name for a in arguments], facts),
     }
 
 
-def _detours(text: str, names: list[str], facts: Facts) -> list[list[Any]]:
-    """ "cmd is A B; arg nonzero" -> [[1, "is", [a, b]], [2, "nonzero", []]]."""
+def detours(text: str, names: list[str], facts: Facts) -> list[list[Any]]:
+    """Read `cmd is A B; arg nonzero` as [[1, "is", [a, b]], [2, "nonzero", []]].
+
+    `names` are the call's arguments. Raises OverlayError.
+    """
     known = facts.constants | facts.ioctls
-    detours = []
+    result = []
     for clause in filter(None, (part.split() for part in text.split(";"))):
         name, test, *values = clause
         if name not in names or test not in DETOUR_TESTS:
@@ -80,8 +82,8 @@ def _detours(text: str, names: list[str], facts: Facts) -> list[list[Any]]:
         unknown = [value for value in values if value not in known]
         if unknown:
             raise OverlayError(f"no header defines {', '.join(unknown)}")
-        detours.append([names.index(name), test, sorted({known[value] for value in values})])
-    return detours
+        result.append([names.index(name), test, sorted({known[value] for value in values})])
+    return result
 
 
 def _struct(layout: Layout) -> dict[str, Any]:
@@ -91,11 +93,3 @@ def _struct(layout: Layout) -> dict[str, Any]:
         "align": layout.align,
         "fields": [[path, m.offset, m.size, m.count, m.signed] for path, m in members],
     }
-
-
-def known_names(tables: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Every syscall name of any ISA, to check the overlay against."""
-    return {name for table in tables.values() for name in table["syscalls"]}
-
-
-__all__ = ["build", "known_names", "overlay"]

@@ -58,7 +58,7 @@ def load(path: Path, isa: str) -> Overlay:
 
 
 def _invert(groups: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, str]:
-    """{"data": "read write"} -> {"read": "data", "write": "data"}."""
+    """Turn {"data": "read write"} into {"read": "data", "write": "data"}."""
     result: dict[str, str] = {}
     for value, names in groups.items():
         if value not in allowed:

@@ -7,8 +7,10 @@ the user's cache directory: a second run needs no network. Each package is ident
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -76,6 +78,11 @@ class Headers:
     kernel: Path  # the source tree part of linux-headers-*-common
     packages: tuple[Package, Package]
 
+    @property
+    def pinned(self) -> bool:
+        """Whether these are the pinned packages, not what the mirror has instead of them."""
+        return all(package in PINS.values() for package in self.packages)
+
 
 def cache_directory() -> Path:
     """Where fetched packages are kept between runs, outside the repository."""
@@ -86,18 +93,17 @@ def cache_directory() -> Path:
 def fetch(cache: Path) -> dict[str, Headers]:
     """Return the headers of both ISAs, fetching and unpacking whatever `cache` lacks.
 
-    A pinned version that left the mirror is replaced by the newest one there, with a warning: the
-    tables then differ from the committed ones by exactly what the warning says. Raises FetchError.
+    A pinned version that left the mirror is replaced by the newest one there, with a warning.
+    Safe against other runs with the same cache. Raises FetchError.
     """
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise FetchError(f"{program} is not here: the headers come from Debian packages")
     cache.mkdir(parents=True, exist_ok=True)
-    missing = [pin for pin in PINS.values() if not _is_cached(pin, cache)]
-    packages = dict(PINS)
-    if missing:
-        apt = _Apt(cache)
-        apt.update()
-        if not apt.download(missing):
-            packages = apt.download_newest()
-    trees = {role: _unpack(package, cache) for role, package in packages.items()}
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        packages = _packages(cache)
+        trees = {role: _unpack(package, cache) for role, package in packages.items()}
     (kernel,) = (trees["kernel"] / "usr" / "src").glob("linux-headers-*")
     triplets = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
     return {
@@ -109,6 +115,15 @@ def fetch(cache: Path) -> dict[str, Headers]:
         )
         for isa, triplet in triplets.items()
     }
+
+
+def _packages(cache: Path) -> dict[str, Package]:
+    missing = [pin for pin in PINS.values() if not _is_cached(pin, cache)]
+    if not missing:
+        return PINS
+    apt = _Apt(cache)
+    apt.update()
+    return PINS if apt.download(missing) else apt.download_newest()
 
 
 def _is_cached(package: Package, cache: Path) -> bool:
@@ -124,7 +139,8 @@ def _unpack(package: Package, cache: Path) -> Path:
     """Unpack once into a directory named by content, so that a changed package is never mixed."""
     tree = cache / f"{package.filename.removesuffix('.deb')}-{package.sha256[:12]}"
     if not tree.exists():
-        partial = tree.with_name(f"{tree.name}.{os.getpid()}.partial")
+        partial = tree.with_name(f"{tree.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
         subprocess.run(["dpkg-deb", "-x", cache / package.filename, partial], check=True)
         partial.rename(tree)
     return tree
@@ -151,8 +167,8 @@ class _Apt:
         self.environment = {**os.environ, "APT_CONFIG": str(root / "apt.conf"), "LC_ALL": "C"}
 
     def update(self) -> None:
-        """Fetch the package lists of both architectures."""
-        result = self._run("apt-get", "-q", "update")
+        """Fetch the package lists of both architectures. Raises FetchError."""
+        result = self._run("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update")
         if result.returncode:
             raise FetchError(f"apt-get update failed:\n{result.stderr.strip()}")
 
@@ -190,7 +206,7 @@ class _Apt:
         raise FetchError(f"{SUITE} on {_mirror()} has no linux-libc-dev at all")
 
     def _common_package(self, version: str) -> str:
-        """The headers package of this source version: its name holds Debian's ABI number."""
+        """Find the headers package of this version: its name holds Debian's ABI number."""
         names = self._run("apt-cache", "pkgnames", "linux-headers-").stdout.split()
         for name in sorted(name for name in names if name.endswith("-common")):
             listing = self._run("apt-cache", "madison", name).stdout
@@ -210,7 +226,7 @@ class _Apt:
 
 
 def _mirror() -> str:
-    """The Debian mirror this host uses for any suite, or the public one."""
+    """Return the Debian mirror this host uses for any suite, or the public one."""
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(SITE) $(LABEL) $(COMPONENT)"],
         capture_output=True,

@@ -16,7 +16,7 @@ TYPE_WORDS = {
     "void", "char", "short", "int", "long", "unsigned", "signed", "const", "struct", "union",
     "enum",
 }  # fmt: skip
-# One word for one thing in every call: the man pages' names for what the kernel spells in many ways.
+# One word for one thing: the man pages' names for what the kernel spells in many ways.
 RENAMED = {
     "dfd": "dirfd",
     "olddfd": "olddirfd",
@@ -26,6 +26,15 @@ RENAMED = {
     "oldname": "oldpath",
     "newname": "newpath",
     "fildes": "fd",
+    "old": "oldpath",
+    "new": "newpath",
+    "flag": "flags",
+    "user": "owner",
+    "start": "addr",
+    "ufds": "fds",
+    "which_clock": "clockid",
+    "error_code": "status",
+    "stat_addr": "wstatus",
 }
 # syscall name -> its sys_ function, where they differ.
 FUNCTIONS = {
@@ -61,7 +70,7 @@ def read(kernel: Path) -> dict[str, Prototype]:
 
 def parse(arguments: str) -> Prototype:
     """Parse a C parameter list. Unnamed parameters are called arg0, arg1, ..."""
-    words = " ".join(arguments.replace("__user", " ").replace("*", " * ").split())
+    words = " ".join(re.sub(r"\b__user\b", " ", arguments).replace("*", " * ").split())
     if words in ("", "void"):
         return ()
     return tuple(_parameter(index, text) for index, text in enumerate(words.split(",")))
@@ -79,7 +88,7 @@ def _parameter(index: int, text: str) -> Parameter:
 def of_syscall(
     name: str, prototypes: Mapping[str, Prototype], overlay: Mapping[str, str]
 ) -> Prototype | None:
-    """The prototype of a syscall: the overlay's if it has one, else the header's, else None."""
+    """Find the prototype of a syscall: the overlay's, else the header's, else None."""
     if name in overlay:
         return parse(overlay[name])
     return prototypes.get(FUNCTIONS.get(name, name))
