@@ -36,7 +36,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         files = generate(options.cache)
-    except (packages.FetchError, overlay.OverlayError, ValueError, LookupError) as error:
+    except (packages.FetchError, overlay.OverlayError, OSError, ValueError, LookupError) as error:
         print(f"gen_syscalls: {error}", file=sys.stderr)
         return 2
     if options.check:

@@ -26,7 +26,7 @@ DIRFDS = {"dirfd", "olddirfd", "newdirfd", "from_dfd", "to_dfd", "mountdirfd"}
 PIDS = {"pid", "tgid", "pgid", "pid1", "pid2", "tid"}
 FLAGS = {"flags", "oflag", "at_flags", "swap_flags", "ms_flags", "unshare_flags", "prot"}
 SIGNALS = {"sig", "signum", "signal"}
-ADDRESSES = {"addr", "new_addr", "newsp", "shmaddr"}
+ADDRESSES = {"addr", "new_addr", "stack"}
 BY_TYPE = {
     "pid_t": "pid",
     "uid_t": "uid",

@@ -33,6 +33,11 @@ RENAMED = {
     "start": "addr",
     "ufds": "fds",
     "which_clock": "clockid",
+    "uname_ptr": "name",
+    "_type": "type",
+    "_description": "description",
+    "_payload": "payload",
+    "_callout_info": "callout_info",
     "error_code": "status",
     "stat_addr": "wstatus",
 }
