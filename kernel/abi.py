@@ -44,6 +44,7 @@ Path = Annotated[bytes, Kind("path", "path")]  # NULL is EFAULT
 OptionalPath = Annotated[bytes | None, Kind("path", "optional")]
 InBuffer = Annotated[bytes, Kind("inbuffer", "buffer")]
 InStruct = Annotated[bytes | None, Kind("instruct", "optional")]
-StringVector = Annotated[list[bytes], Kind("stringvector", "vector")]
+# None: too large for the payload, the handler fetches it
+StringVector = Annotated[list[bytes] | None, Kind("stringvector", "vector")]
 IoVec = Annotated[bytes, Kind("iovec", "buffer")]  # the gathered bytes
 HostStat = Annotated[bytes, Kind("hoststat", "buffer")]  # the host's struct stat of an fd argument

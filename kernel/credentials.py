@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kernel.capabilities import (
     ALL_CAPABILITIES,
@@ -324,8 +325,7 @@ class Credentials:
         return granted, effective
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(NamedTuple):
     """The outcome of execve's credential rules; `secure` is the AT_SECURE of the new image."""
 
     credentials: Credentials

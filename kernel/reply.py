@@ -47,6 +47,12 @@ class Program:
         self.ops.append(_OP.pack(code, target, mask, flags, nr, *values))
         return Result(target)
 
+    def next_register(self) -> Result:
+        """The register after the last one: RECV_FDS of two descriptors fills both."""
+        register = self._registers
+        self._registers = (self._registers + 1) & 15
+        return Result(register)
+
     def hostcall(self, nr: int, *args: int, checked: bool = True) -> Result:
         """Run a host system call in the guest; an error ends the program when `checked`."""
         return self.op(Op.HOSTCALL, *args, nr=nr, flags=Op.CHECKED if checked else 0)

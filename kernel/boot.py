@@ -1,0 +1,1 @@
+"""Confinement of a container's first process: the walls are up before any guest code runs."""

@@ -1,0 +1,91 @@
+"""A process's control socket: descriptors travel between kernel and guest over it.
+
+One SEQPACKET pair a process. Each message names the slot it is for, so that threads which receive
+at the same time can hand each other theirs (codegen.templates.*.program, RECV_FDS).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from codegen.layout import Op
+from kernel.reply import Program, Result
+
+if TYPE_CHECKING:
+    from kernel.fs.openfile import OpenFile
+    from kernel.task import Task
+
+_HEADER = struct.Struct("<QQ")
+_MSG_CMSG_CLOEXEC = 0x4000_0000
+
+
+class Channel:
+    """The kernel's end; `guest_end` is sent or given to the guest and closed here."""
+
+    def __init__(self) -> None:
+        self._ours, self.guest_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+
+    def send(self, slot_address: int, fds: list[int], cloexec: bool) -> None:
+        """Send descriptors to the thread whose slot is at `slot_address`."""
+        self._ours.sendmsg(
+            [_HEADER.pack(slot_address, 1 if cloexec else 0)],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
+        )
+
+    def receive(self) -> int:
+        """A descriptor the guest sent with SEND_FD; -1 if there is none."""
+        try:
+            _, control, _, _ = self._ours.recvmsg(16, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return -1
+        fds = array.array("i")
+        for _, _, data in control:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        for extra in fds[1:]:
+            os.close(extra)
+        return fds[0] if fds else -1
+
+    def give(
+        self,
+        task: Task,
+        program: Program,
+        host_fd: int,
+        cloexec: bool,
+        open_file: OpenFile | None = None,
+    ) -> Result:
+        """Send `host_fd` (and close it) and append the op that receives it."""
+        try:
+            self.send(task.slot.address, [host_fd], cloexec)
+        finally:
+            os.close(host_fd)
+        result = program.op(
+            Op.RECV_FDS,
+            1,
+            _MSG_CMSG_CLOEXEC if cloexec else 0,
+            1 if open_file is not None else 0,
+            flags=Op.CHECKED,
+        )
+        task.process.expect(task, result, cloexec, open_file)
+        return result
+
+    def give_one(
+        self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None
+    ) -> None:
+        """Answer a call with one descriptor."""
+        program = Program()
+        program.op(Op.END, self.give(task, program, host_fd, cloexec, open_file))
+        program.emit(task)
+
+    def close(self) -> None:
+        """Close our end (and the guest's, if it was never handed over)."""
+        self._ours.close()
+        with contextlib.suppress(OSError):
+            self.guest_end.close()
+
+

@@ -1,0 +1,360 @@
+"""A running container: its processes, ids, slots and ring; birth and death of processes.
+
+One kernel process serves one container. Nothing here knows the Docker API: `kernel.boot` builds a
+Container from a ContainerSpec and reports its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal as host_signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, Slot
+from kernel.clock import Clock
+from kernel.dispatch import Dispatcher
+from kernel.errors import LinuxError
+from kernel.host.linux import tgkill
+from kernel.loader import prepare
+from kernel.process import Process
+from kernel.ring import Ring
+from kernel.signals.sending import child_info, send_to_process
+from kernel.signals.state import (
+    CLD_DUMPED,
+    CLD_EXITED,
+    CLD_KILLED,
+    SA_NOCLDWAIT,
+    SIG_IGN,
+    SIGCHLD,
+    SIGKILL,
+)
+from kernel.slot import SlotPool
+from kernel.task import Task, Waiter
+
+if TYPE_CHECKING:
+    from codegen.cache import TranslationCache
+    from codegen.image import StubImage
+    from kernel.credentials import Credentials
+    from kernel.fs.context import FsContext
+    from kernel.fs.mounts import MountTable
+    from kernel.slot import SlotMemory
+    from kernel.spec import ContainerSpec
+    from tables import Table
+
+_EAGAIN = 11
+
+
+@dataclass(frozen=True)
+class Start:
+    """What to execute: an absolute or relative guest path (already looked up in PATH)."""
+
+    path: bytes
+    argv: list[bytes]
+    envp: list[bytes]
+    terminal: bool = False
+
+
+class Container:
+    """The root object of a kernel process. `on_end(status)` is called once init is gone."""
+
+    def __init__(
+        self,
+        spec: ContainerSpec,
+        abi: Table,
+        stub: StubImage,
+        cache: TranslationCache | None,
+        mounts: MountTable,
+        on_end: Callable[[int], None],
+    ) -> None:
+        self.spec = spec
+        self.abi = abi
+        self.stub = stub
+        self.stub_fd = os.open(stub.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.cache = cache
+        self.mounts = mounts
+        self.hostname = spec.hostname.encode()
+        self.domainname = spec.domainname.encode() or b"(none)"
+        self.clock = Clock()
+        self.network: Any = None
+        self.ipc: Any = None
+        self.pids_limit = spec.pids_limit or SLOT_LIMIT
+        self.oom_killed = False
+        self.pids: dict[int, Process] = {}
+        self.by_host_pid: dict[int, Process] = {}
+        self.signal_waits: dict[Task, tuple[int, Waiter]] = {}
+        self.host_groups: dict[int, int] = {}  # guest process group or session -> host id
+        self.ioctl_handler: Callable[..., Any] | None = None  # network requests (SIOC*)
+        self.dispatcher = Dispatcher(self)
+        self.ring = Ring(self.dispatcher.serve, self._reap)
+        self.slots = SlotPool(SLOT_LIMIT)
+        self._retired: list[tuple[SlotMemory, int, int]] = []
+        self._last_pid = 0
+        self._tids: set[int] = set()
+        self._on_end = on_end
+        self.ended = False
+        self.confinement: Callable[[Process], Any] | None = None
+
+    # -- starting -----------------------------------------------------------------------------------
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve guests on `loop`, which runs in the main thread."""
+        self.ring.start(loop)
+        host_signal.signal(host_signal.SIGCHLD, self._child_signal)
+
+    def _child_signal(self, _number: int, _frame: object) -> None:
+        self.ring.interrupted = True
+        self.ring.wake()
+
+    def new_pid(self) -> int:
+        """A free id; ids go up and wrap at 32768 as Linux's do (never to a small one)."""
+        for _ in range(32768):
+            self._last_pid = self._last_pid + 1 if self._last_pid < 32767 else 300
+            if self._last_pid not in self._tids and not self._in_use(self._last_pid):
+                self._tids.add(self._last_pid)
+                return self._last_pid
+        raise LinuxError(_EAGAIN)
+
+    def _in_use(self, number: int) -> bool:
+        return number in self.pids or any(
+            p.group == number or p.session == number for p in self.pids.values()
+        )
+
+    def take_slot(self) -> SlotMemory:
+        """A slot for a new thread; EAGAIN when the container has its full number of them."""
+        if len(self._tids) >= self.pids_limit:
+            raise LinuxError(_EAGAIN)
+        self._collect_slots()
+        slot = self.slots.take()
+        if slot is None:
+            raise LinuxError(_EAGAIN)
+        return slot
+
+    def spawn(
+        self,
+        start: Start,
+        credentials: Credentials,
+        fs: FsContext,
+        stdio: tuple[int, int, int],
+    ) -> Process:
+        """Start a process from outside: the container's init or `docker exec`. LinuxError."""
+        slot = self.take_slot()
+        pid = self.new_pid()
+        slot.reset_flags()
+        process = Process(self, pid, None, slot)
+        process.group = process.session = pid
+        process.terminal_stdin = start.terminal
+        task = Task(process, pid, slot, credentials, fs, self.abi)
+        try:
+            process.image = prepare(task, start.path, start.argv, start.envp)
+        except BaseException:
+            process.channel.close()
+            self._tids.discard(pid)
+            self.slots.give(slot)
+            if pid == self._last_pid:
+                self._last_pid -= 1
+            raise
+        process.first_boot = True
+        self.add_task(task)
+        self.pids[pid] = process
+        process.channel.send(slot.address, [slot.fd, self.ring.page_fd], True)
+        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)]
+        actions += [
+            (os.POSIX_SPAWN_DUP2, self.stub_fd, STUB_FD),
+            (os.POSIX_SPAWN_DUP2, process.channel.guest_end.fileno(), CTRL_FD),
+            (os.POSIX_SPAWN_DUP2, self.ring.bell_fd, BELL_FD),
+        ]
+        process.host_pid = os.posix_spawn(
+            self.stub.path,
+            ["ddock-guest"],
+            {},
+            file_actions=actions,
+            setsid=True,
+            setsigmask=host_signal.valid_signals(),
+            setsigdef=host_signal.valid_signals() - {SIGKILL, 19},
+        )
+        slot.words[Slot.HOST_TID // 4] = process.host_pid
+        self.host_groups[pid] = process.host_pid
+        process.channel.guest_end.close()
+        return process
+
+    def add_task(self, task: Task) -> None:
+        """A new thread: reachable by its slot and its process."""
+        task.process.tasks[task.tid] = task
+        task.write_identity()
+        self.ring.attach(task)
+
+    # -- ending ----------------------------------------------------------------------------------------
+
+    def retire_task(self, task: Task) -> None:
+        """A thread has announced its end; its slot is reused when the host thread is gone."""
+        process = task.process
+        if process.tasks.pop(task.tid, None) is None:
+            return
+        task.abandon()
+        self.signal_waits.pop(task, None)
+        self.ring.detach(task)
+        if task.tid != process.pid:
+            self._tids.discard(task.tid)
+        if task.slot is not process.leader_slot:
+            self._retired.append((task.slot, process.host_pid, task.host_tid))
+
+    def _collect_slots(self) -> None:
+        kept = []
+        for slot, host_pid, host_tid in self._retired:
+            process = self.by_host_pid.get(host_pid)
+            if process is None:
+                self.slots.give(slot)
+            elif tgkill(host_pid, host_tid, 0) == 0:
+                kept.append((slot, host_pid, host_tid))
+            else:
+                process.spare_slots.append(slot)
+        self._retired = kept
+
+    def discard(self, task: Task) -> None:
+        """A task whose host thread was never made."""
+        process = task.process
+        process.tasks.pop(task.tid, None)
+        self.ring.detach(task)
+        self._tids.discard(task.tid)
+        if task.slot is process.leader_slot:
+            process.leader_slot = None
+            process.channel.close()
+            process.files.clear()
+            self.pids.pop(process.pid, None)
+            process.set_parent(None)
+            self.slots.give(task.slot)
+        else:
+            process.spare_slots.append(task.slot)
+
+    def kill(self, process: Process, signal: int, core: bool = False) -> None:
+        """End every thread of `process` now; it will be reported as killed by `signal`."""
+        if process.ending:
+            return
+        process.status = signal
+        process.core_dumped = core
+        self.dispatcher.last_words(process)
+        if process.host_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.host_pid, SIGKILL)
+
+    def kill_all(self) -> None:
+        """End every process of the container."""
+        for process in list(self.pids.values()):
+            if not process.zombie and process.host_pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.host_pid, SIGKILL)
+
+    def _reap(self) -> None:
+        """Collect host processes that have ended."""
+        while True:
+            try:
+                host_pid, status, usage = os.wait3(os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not host_pid:
+                return
+            process = self.by_host_pid.pop(host_pid, None)
+            if process is None:
+                process = next((p for p in self.pids.values() if p.host_pid == host_pid), None)
+                self.by_host_pid.pop(host_pid, None)
+            if process is not None:
+                process.rusage = (usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
+                self._ended(process, status)
+
+    def _ended(self, process: Process, host_status: int) -> None:
+        """The host process is gone: make the zombie, tell the parent, adopt the children."""
+        if process.status is None:
+            process.status = host_status
+        for task in list(process.tasks.values()):
+            self.retire_task(task)
+        if process.leader_slot is not None:
+            self.slots.give(process.leader_slot)
+            process.leader_slot = None
+        for slot in process.spare_slots:
+            self.slots.give(slot)
+        process.spare_slots.clear()
+        self._collect_slots()
+        process.channel.close()
+        process.files.clear()
+        process.zombie = True
+        self._adopt(process)
+        for waiter in process.exit_waiters:
+            waiter.wake(process.status)
+        process.exit_waiters.clear()
+        parent = process.parent
+        if process.pid == 1:
+            self.bury(process)
+            self._init_ended(process)
+            return
+        if parent is None:
+            self.bury(process)
+            return
+        action = parent.signals.actions[SIGCHLD]
+        code = CLD_EXITED
+        number = process.status >> 8
+        if process.status & 0x7F:
+            code = CLD_DUMPED if process.core_dumped else CLD_KILLED
+            number = process.status & 0x7F
+        if process.exit_signal:
+            send_to_process(
+                parent, child_info(process, 0, code, number)._replace(signal=process.exit_signal)
+            )
+        if action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT:
+            self.bury(process)
+        parent.wake_waiters()
+
+    def _adopt(self, process: Process) -> None:
+        """Orphans go to the nearest subreaper, else to init."""
+        heir = process.parent
+        while heir is not None and not heir.subreaper and heir.pid != 1:
+            heir = heir.parent
+        if heir is None or heir.zombie:
+            heir = self.pids.get(1)
+        if heir is process:
+            heir = None
+        for child in list(process.children):
+            child.set_parent(heir)
+            if heir is None and child.zombie:
+                self.bury(child)
+            elif child.zombie and heir is not None:
+                send_to_process(heir, child_info(child, 0, CLD_EXITED, child.status or 0))
+                heir.wake_waiters()
+
+    def bury(self, process: Process) -> None:
+        """The zombie's status has been taken: forget the process."""
+        self.pids.pop(process.pid, None)
+        self._tids.discard(process.pid)
+        if process.parent is not None:
+            parent = process.parent
+            own, inherited = process.rusage, process.children_rusage
+            held = parent.children_rusage
+            parent.children_rusage = (
+                held[0] + own[0] + inherited[0],
+                held[1] + own[1] + inherited[1],
+                max(held[2], own[2], inherited[2]),
+            )
+            process.set_parent(None)
+
+    def _init_ended(self, init: Process) -> None:
+        self.kill_all()
+        self.ended = True
+        self._on_end(init.status or 0)
+
+    def restart_rule(self, number: int) -> str:
+        """The restart class of a system call."""
+        return self.dispatcher.restart_rule(number)
+
+    def close(self) -> None:
+        """Reap what is left and give everything back."""
+        self.kill_all()
+        for process in list(self.pids.values()):
+            if process.host_pid and not process.zombie:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(process.host_pid, 0)
+        host_signal.signal(host_signal.SIGCHLD, host_signal.SIG_DFL)
+        self.ring.stop()
+        os.close(self.stub_fd)

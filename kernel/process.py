@@ -1,0 +1,157 @@
+"""A guest process: a thread group, its family, its descriptors, and what is left after its end.
+
+Life: born by clone or spawn with one task; `exited` once the host process is reaped; a zombie until
+a parent waits for it. The exit status is known from the stub's EXIT request or a virtual signal and
+becomes visible only when the host process is gone, so that its pipes and locks are gone too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from codegen.layout import Slot
+from kernel.channel import Channel
+from kernel.fs.filetable import FileTable
+from kernel.limits import Limits
+from kernel.signals.state import Signals
+
+if TYPE_CHECKING:
+    from kernel.container import Container
+    from kernel.fs.openfile import OpenFile
+    from kernel.loader import Image
+    from kernel.reply import Result
+    from kernel.slot import SlotMemory
+    from kernel.task import Task, Waiter
+
+_RESULTS = Slot.RESULTS // 8
+_HOST_TID = Slot.HOST_TID // 4
+_UNSET = (1 << 64) - 1
+
+
+class Process:
+    """One thread group. `status` is a wait(2) status once known."""
+
+    def __init__(
+        self, container: Container, pid: int, parent: Process | None, slot: SlotMemory
+    ) -> None:
+        self.container = container
+        self.pid = pid
+        self.parent = parent
+        self.children: list[Process] = []
+        self.tasks: dict[int, Task] = {}
+        self.channel = Channel()
+        self.leader_slot: SlotMemory | None = slot  # its fd flags count for every thread
+        self.files: FileTable = (
+            FileTable(slot.flags_view)
+            if parent is None
+            else parent.files.copy(slot.flags_view)
+        )
+        self.group = parent.group if parent is not None else pid
+        self.session = parent.session if parent is not None else pid
+        self.signals = Signals()
+        self.limits: Limits = parent.limits.copy() if parent is not None else Limits()
+        self.comm = parent.comm if parent is not None else b""
+        self.argv: list[bytes] = list(parent.argv) if parent is not None else []
+        self.environ: list[bytes] = list(parent.environ) if parent is not None else []
+        self.exe = parent.exe if parent is not None else None
+        self.auxv = parent.auxv if parent is not None else b""
+        self.brk_start = parent.brk_start if parent is not None else 0
+        self.brk_end = parent.brk_end if parent is not None else 0
+        self.image: Image | None = None  # what the next BOOT loads
+        self.first_boot = False  # the stub is to be confined before it loads anything
+        self.spare_slots: list[SlotMemory] = []  # mapped here, of threads that have ended
+        self.mapped_slots: set[int] = set()  # addresses of thread slots mapped in this process
+        self.terminal_stdin = False  # stdin becomes the controlling terminal
+        self.patchable = False  # the low tables are mapped: patched text may be used
+        self.status: int | None = None
+        self.core_dumped = False
+        self.zombie = False
+        self.stopped = False
+        self.stop_report: int | None = None  # signal number not yet reported by wait
+        self.continue_report = False
+        self.exit_signal = 17
+        self.has_execed = False
+        self.subreaper = False
+        self.dumpable = 1
+        self.oom_score_adj = parent.oom_score_adj if parent is not None else 0
+        self.start_time_ns = container.clock.monotonic_ns()
+        self.waiters: list[Waiter] = []  # tasks of this process inside wait4 or waitid
+        self.exit_waiters: list[Waiter] = []  # whoever waits for this process's end
+        self.usage: os.waitid_result | None = None
+        self.rusage: tuple[float, float, int] = (0.0, 0.0, 0)
+        self.children_rusage: tuple[float, float, int] = (0.0, 0.0, 0)
+        self._host_pid = 0
+        self._expected: deque[tuple[Task, int, bool, OpenFile | None]] = deque()
+        if parent is not None:
+            parent.children.append(self)
+
+    @property
+    def host_pid(self) -> int:
+        """The host's process id, 0 until the host has made the process."""
+        if not self._host_pid and self.leader_slot is not None:
+            self._host_pid = self.leader_slot.words[_HOST_TID]
+            if self._host_pid:
+                self.container.by_host_pid[self._host_pid] = self
+        return self._host_pid
+
+    @host_pid.setter
+    def host_pid(self, value: int) -> None:
+        self._host_pid = value
+        self.container.by_host_pid[value] = self
+
+    @property
+    def leader(self) -> Task | None:
+        """The thread whose tid is the pid, if it is still there; else any thread."""
+        return self.tasks.get(self.pid) or next(iter(self.tasks.values()), None)
+
+    @property
+    def ending(self) -> bool:
+        """The process will not run guest code again."""
+        return self.status is not None
+
+    # -- descriptors on their way to the guest -------------------------------------------------------
+
+    def expect(
+        self, task: Task, result: Result, cloexec: bool, open_file: OpenFile | None
+    ) -> None:
+        """A flagged descriptor will appear in `task`'s RESULTS; `settle` finds its number."""
+        if open_file is None:
+            return
+        task.slot.q[_RESULTS + int(result)] = _UNSET
+        self._expected.append((task, int(result), cloexec, open_file))
+
+    def settle(self) -> None:
+        """Register flagged descriptors that the guest has received since."""
+        for _ in range(len(self._expected)):
+            task, register, cloexec, open_file = self._expected.popleft()
+            number = task.slot.q[_RESULTS + register]
+            if number == _UNSET:
+                if task.tid in self.tasks:
+                    self._expected.append((task, register, cloexec, open_file))
+            elif number < 1 << 31 and open_file is not None:
+                self.files.set(number, open_file, cloexec)
+
+    @property
+    def unsettled(self) -> bool:
+        """Descriptors are on their way."""
+        return bool(self._expected)
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def wake_waiters(self) -> None:
+        """Something wait4 may report has happened to a child."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter.wake()
+
+    def set_parent(self, parent: Process | None) -> None:
+        """Reparent: our parent has ended."""
+        if self.parent is not None and self in self.parent.children:
+            self.parent.children.remove(self)
+        self.parent = parent
+        if parent is not None:
+            parent.children.append(self)
+        for task in self.tasks.values():
+            task.write_identity()

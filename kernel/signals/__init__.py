@@ -1,0 +1,1 @@
+"""Virtual signals: dispositions, masks and pending sets, sending, and delivery as guest frames."""

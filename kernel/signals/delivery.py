@@ -1,0 +1,218 @@
+"""DELIVER: a thread stands in its host signal handler and asks what to do next.
+
+The host's frame is in the slot. We note the host signals that arrived, restart an interrupted call
+or let it fail, put the next deliverable signal's frame on the guest's stack, and let the handler
+return into the result. A thread leaves native code only through here.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from typing import TYPE_CHECKING
+
+from codegen.layout import Op, Reason, Slot
+from kernel.errors import LinuxError
+from kernel.reply import Program
+from kernel.signals import frame_x86_64 as frames
+from kernel.signals.injection import errands
+from kernel.signals.sending import send_to_process, stop
+from kernel.signals.state import (
+    CORE_DUMPS,
+    IGNORED_BY_DEFAULT,
+    SA_NODEFER,
+    SA_ONSTACK,
+    SA_RESETHAND,
+    SA_RESTART,
+    SI_KERNEL,
+    SIG_DFL,
+    SIG_IGN,
+    SIGSEGV,
+    STOPS,
+    UNBLOCKABLE,
+    Action,
+    Info,
+    Pending,
+    bit,
+)
+
+if TYPE_CHECKING:
+    from kernel.task import Task
+
+_log = logging.getLogger("ddock.kernel")
+_ARGS, _REASON, _SAVED_NR = Slot.ARGS // 8, Slot.REASON // 8, Slot.SAVED_NR // 8
+_HOST_SIGNALS = Slot.HOST_SIGNALS // 8
+_SS_ONSTACK, _SS_DISABLE = 1, 2
+_SS_AUTODISARM = 1 << 31
+
+
+def note_host_signals(task: Task) -> None:
+    """Host signals (from a terminal, a broken pipe, host timers) become virtual ones."""
+    q = task.slot.q
+    arrived, q[_HOST_SIGNALS] = q[_HOST_SIGNALS], 0
+    while arrived:
+        signal = (arrived & -arrived).bit_length()
+        arrived &= arrived - 1
+        send_to_process(task.process, Info(signal, SI_KERNEL))
+
+
+async def deliver(task: Task) -> None:
+    """Answer a DELIVER request. Leaves a program that ends with RETURN in the slot."""
+    q = task.slot.q
+    reason = q[_REASON]
+    task.process.container.ring.clear_pending(task)
+    try:
+        host = frames.HostFrame(task.slot, q[_ARGS + 2])
+    except ValueError:
+        task.process.container.kill(task.process, SIGSEGV)
+        return
+    restart_nr = -1
+    if reason == Reason.FATAL:
+        _log.error("stub of pid %d faulted at %#x", task.process.pid, host.registers[frames.RIP])
+        task.process.container.kill(task.process, SIGSEGV)
+        return
+    if reason == Reason.FAULT:
+        _fault(task, host, q[_ARGS], q[_ARGS + 1])
+    elif reason == Reason.SIGRETURN:
+        await _sigreturn(task, host)
+    elif reason == Reason.BEFORE:
+        host.registers[frames.RAX] = q[_SAVED_NR]
+    elif reason == Reason.INTERRUPTED:
+        restart_nr = q[_SAVED_NR]
+    elif reason == Reason.AFTER and task.restart_nr >= 0:
+        restart_nr, task.restart_nr = task.restart_nr, -1
+    note_host_signals(task)
+    await _next_signals(task, host, restart_nr)
+
+
+async def _next_signals(task: Task, host: frames.HostFrame, restart_nr: int) -> None:
+    """Act on every deliverable signal, then let the thread continue in `host`."""
+    process = task.process
+    frames_made = 0
+    while not process.ending:
+        info = _take(task)
+        if info is None:
+            break
+        action = process.signals.actions[info.signal]
+        if action.handler == SIG_IGN:
+            continue
+        if action.handler == SIG_DFL:
+            if bit(info.signal) & IGNORED_BY_DEFAULT:
+                continue
+            if bit(info.signal) & STOPS:
+                stop(process, info.signal)
+                continue
+            process.container.kill(process, info.signal, bool(bit(info.signal) & CORE_DUMPS))
+            return
+        if restart_nr >= 0:
+            _settle_call(task, host, restart_nr, action)
+            restart_nr = -1
+        if not await _push_frame(task, host, info, action):
+            process.container.kill(process, SIGSEGV, True)
+            return
+        frames_made += 1
+    if process.ending:
+        return
+    if restart_nr >= 0:
+        host.restart(restart_nr)
+    if task.saved_mask is not None and not frames_made:
+        task.blocked, task.saved_mask = task.saved_mask, None
+    await _run_errands(task)
+    host.save()
+    program = Program()
+    program.op(Op.RETURN)
+    program.emit(task)
+
+
+async def _run_errands(task: Task) -> None:
+    """Make the host calls other processes have asked of this thread (setpgid)."""
+    if not task.errands:
+        return
+    program = Program()
+    errands(task, program)
+    await task.run(program)
+    done, task.errands_done = task.errands_done, []
+    for waiter in done:
+        waiter.wake()
+
+
+def _take(task: Task) -> Info | None:
+    wanted = ~task.blocked
+    info = task.pending.take(wanted) if task.pending is not None else None
+    return info or task.process.signals.pending.take(wanted)
+
+
+def _settle_call(task: Task, host: frames.HostFrame, number: int, action: Action) -> None:
+    """A handler will run: the interrupted call restarts after it or fails with EINTR."""
+    rule = task.process.container.restart_rule(number)
+    if rule == "always" and action.flags & SA_RESTART:
+        host.restart(number)
+    else:
+        host.set_result(-4)
+
+
+async def _push_frame(task: Task, host: frames.HostFrame, info: Info, action: Action) -> bool:
+    """Build the handler's frame on the right stack; False if it cannot be written."""
+    sp = host.stack_pointer
+    alt, flags, size = task.alt_stack
+    on_alternate = alt < sp <= alt + size and not flags & _SS_DISABLE
+    top, switched = sp, False
+    if action.flags & SA_ONSTACK and not flags & _SS_DISABLE and not on_alternate:
+        top, switched = alt + size, True
+    mask = task.saved_mask if task.saved_mask is not None else task.blocked
+    shown = (alt, _SS_ONSTACK if on_alternate else flags, size)
+    backup = list(host.registers)
+    address, data = frames.build(
+        host, info, action.handler, action.restorer, top, switched, shown, mask
+    )
+    try:
+        await task.copy_out(address, data)
+    except LinuxError:
+        host.registers = backup
+        return False
+    task.saved_mask = None
+    task.blocked |= action.mask | (0 if action.flags & SA_NODEFER else bit(info.signal))
+    task.blocked &= ~UNBLOCKABLE
+    if action.flags & SA_RESETHAND:
+        task.process.signals.actions[info.signal] = Action()
+    if flags & _SS_AUTODISARM:
+        task.alt_stack = (0, _SS_DISABLE, 0)
+    return True
+
+
+async def _sigreturn(task: Task, host: frames.HostFrame) -> None:
+    """rt_sigreturn(2): continue from the frame at the guest's stack pointer."""
+    try:
+        guest = frames.parse(await task.copy_in(host.stack_pointer, frames.FRAME_READ_SIZE))
+        frames.load(host, guest)
+        if guest.fp_address:
+            host.set_floating_point(await task.copy_in(guest.fp_address, host.fp_size))
+    except LinuxError:
+        _force(task, Info(SIGSEGV, SI_KERNEL))
+        return
+    task.blocked = guest.mask & ~UNBLOCKABLE
+    if not guest.alt_stack[1] & _SS_ONSTACK:
+        task.alt_stack = guest.alt_stack
+
+
+def _fault(task: Task, host: frames.HostFrame, signal: int, info_address: int) -> None:
+    """The host's siginfo of a synchronous fault is the guest's, byte for byte."""
+    try:
+        raw = task.slot.read(info_address, 128)
+    except ValueError:
+        raw = bytes(128)
+    code, error = struct.unpack_from("<i", raw, 8)[0], struct.unpack_from("<i", raw, 4)[0]
+    _force(task, Info(signal & 63, code, error, raw[16:]))
+
+
+def _force(task: Task, info: Info) -> None:
+    """A signal that cannot be put off: blocked or ignored, it takes the default action."""
+    actions = task.process.signals.actions
+    b = bit(info.signal)
+    if task.blocked & b or actions[info.signal].handler == SIG_IGN:
+        actions[info.signal] = Action()
+        task.blocked &= ~b
+    if task.pending is None:
+        task.pending = Pending()
+    task.pending.add(info)
+

@@ -1,0 +1,266 @@
+"""Birth, change and death of processes: clone, execve, wait, and their relatives."""
+
+import errno
+import struct
+
+from codegen.layout import PAYLOAD, SLOT_SIZE, STUB_FD, Op, Slot
+from kernel.abi import DirFd, Flags, Path, Pointer, StringVector, ULong
+from kernel.errors import LinuxError
+from kernel.executable import Executable, open_executable
+from kernel.loader import Image, prepare
+from kernel.process import Process
+from kernel.reply import Answer, Program, Reply, Result
+from kernel.syscalls.declare import syscall
+from kernel.task import ProgramFailed, Task
+
+CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
+CLONE_PIDFD, CLONE_VFORK, CLONE_PARENT, CLONE_THREAD = 0x1000, 0x4000, 0x8000, 0x1_0000
+CLONE_SETTLS, CLONE_PARENT_SETTID = 0x8_0000, 0x10_0000
+CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x20_0000, 0x100_0000
+_NAMESPACES = 0x7E02_0080  # CLONE_NEW*
+_KERNEL_OWN = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_PARENT | CLONE_PIDFD
+_SIGCHLD = 17
+_ALL_SIGNALS, _NO_SIGNALS = b"\xff" * 8, bytes(8)
+_SIG_SETMASK = 2
+_REGS, _REGS_END = Slot.REGS, Slot.REGS + 14 * 8
+_RSP = Slot.REGS // 8 + 2
+_CMSG_CLOEXEC = 0x4000_0000
+_AT_EMPTY_PATH, _AT_FDCWD = 0x1000, -100
+_MMAP_SHARED_FIXED = 0x11
+
+
+@syscall()
+def fork(task: Task) -> Answer:
+    """fork(2)."""
+    return _clone(task, _SIGCHLD, 0, 0, 0, 0)
+
+
+@syscall()
+def vfork(task: Task) -> Answer:
+    """vfork(2): shared memory, the parent sleeps in the host until the child execs or ends."""
+    return _clone(task, CLONE_VM | CLONE_VFORK | _SIGCHLD, 0, 0, 0, 0)
+
+
+@syscall()
+def clone(
+    task: Task, flags: ULong, newsp: Pointer, parent_tid: Pointer, child_tid: Pointer, tls: ULong
+) -> Answer:
+    """clone(2): a thread or a process, made by the host's clone in the guest."""
+    return _clone(task, flags, newsp, parent_tid, child_tid, tls)
+
+
+def _clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, tls: int) -> Answer:
+    if flags & _NAMESPACES:
+        return -errno.EPERM
+    if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
+        return -errno.EINVAL
+    if flags & CLONE_SIGHAND and not flags & CLONE_VM:
+        return -errno.EINVAL
+    if flags & CLONE_PIDFD and flags & (CLONE_PARENT_SETTID | CLONE_THREAD):
+        return -errno.EINVAL
+    thread = bool(flags & CLONE_THREAD)
+    child = _new_thread(task) if thread else _new_process(task, flags)
+    slot = child.slot
+    slot.mm[_REGS:_REGS_END] = task.slot.mm[_REGS:_REGS_END]
+    if stack:
+        slot.q[_RSP] = stack
+    if flags & CLONE_CHILD_SETTID:
+        slot.q[Slot.CHILD_TID // 8] = child_tid
+    nr = task.abi.numbers
+    program = Program()
+    ctrl = _bring_slot(task, child, program)
+    if flags & CLONE_PARENT_SETTID and flags & CLONE_VM:
+        program.op(Op.STORE32, parent_tid, child.tid, flags=Op.CHECKED)
+    blocked = task.slot.address + PAYLOAD + program.store(_ALL_SIGNALS)
+    none = task.slot.address + PAYLOAD + program.store(_NO_SIGNALS)
+    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
+    host_flags = flags & ~_KERNEL_OWN
+    tid_at = slot.address + Slot.HOST_TID
+    if flags & CLONE_PIDFD:
+        host_flags |= CLONE_PIDFD
+        tid_at = parent_tid
+    else:
+        host_flags |= CLONE_PARENT_SETTID
+    if not thread:
+        host_flags |= CLONE_PARENT
+    program.op(
+        Op.CLONE, host_flags, 0, tid_at, child_tid, tls, slot.address, flags=Op.CHECKED
+    )
+    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8)
+    if flags & CLONE_PARENT_SETTID and not flags & CLONE_VM:
+        program.op(Op.STORE32, parent_tid, child.tid)
+    if ctrl is not None:
+        program.hostcall(nr["close"], ctrl)
+        program.hostcall(nr["munmap"], slot.address, SLOT_SIZE)
+    program.op(Op.END, child.tid)
+    task.recover = lambda _index, number: _unborn(task, child, number)
+    return Reply.program(program)
+
+
+def _bring_slot(task: Task, child: Task, program: Program) -> Result | None:
+    """Map the child's slot in the caller; for a process also receive its control socket."""
+    nr = task.abi.numbers
+    slot, process = child.slot, child.process
+    if process is task.process:
+        if slot.address in process.mapped_slots:
+            return None
+        process.mapped_slots.add(slot.address)
+        process.channel.send(task.slot.address, [slot.fd], True)
+        memory = program.op(Op.RECV_FDS, 1, _CMSG_CLOEXEC, 0, flags=Op.CHECKED)
+        ctrl = None
+    else:
+        guest_end = process.channel.guest_end
+        task.process.channel.send(task.slot.address, [guest_end.fileno(), slot.fd], True)
+        guest_end.close()
+        ctrl = program.op(Op.RECV_FDS, 2, _CMSG_CLOEXEC, 0, flags=Op.CHECKED)
+        memory = program.next_register()
+    program.hostcall(nr["mmap"], slot.address, SLOT_SIZE, 3, _MMAP_SHARED_FIXED, memory, 0)
+    program.hostcall(nr["close"], memory)
+    if ctrl is not None:
+        slot.words[Slot.CHILD_HAS_CTRL // 4] = 1
+        program.op(Op.STORE32, slot.address + Slot.CHILD_CTRL, ctrl, flags=Op.CHECKED)
+    return ctrl
+
+
+def _new_thread(task: Task) -> Task:
+    process = task.process
+    container = process.container
+    slot = process.spare_slots.pop() if process.spare_slots else container.take_slot()
+    slot.reset()
+    if process.leader_slot is not None:
+        slot.q[Slot.FLAGS_POINTER // 8] = process.leader_slot.q[Slot.FLAGS_POINTER // 8]
+    child = Task(process, container.new_pid(), slot, task.credentials, task.fs, task.abi)
+    child.blocked = task.blocked
+    child.comm = task.comm
+    container.add_task(child)
+    return child
+
+
+def _new_process(task: Task, flags: int) -> Task:
+    container = task.process.container
+    slot = container.take_slot()
+    slot.reset_flags()
+    parent: Process | None = task.process
+    if flags & CLONE_PARENT:
+        parent = task.process.parent
+    pid = container.new_pid()
+    process = Process(container, pid, task.process, slot)
+    if parent is not task.process:
+        process.set_parent(parent)
+    process.signals = task.process.signals.copy()
+    process.exit_signal = flags & 0xFF
+    process.patchable = task.process.patchable
+    fs = task.fs if flags & CLONE_FS else task.fs.copy()
+    child = Task(process, pid, slot, task.credentials, fs, task.abi)
+    child.blocked = task.blocked
+    child.alt_stack = task.alt_stack if not flags & CLONE_VM or flags & CLONE_VFORK else (0, 2, 0)
+    child.comm = task.comm
+    container.pids[pid] = process
+    container.add_task(child)
+    return child
+
+
+def _unborn(task: Task, child: Task, number: int) -> Answer:
+    """The host could not make it: forget the child and undo what the program had done."""
+    child.process.container.discard(child)
+    nr = task.abi.numbers
+    program = Program()
+    none = task.slot.address + PAYLOAD + program.store(_NO_SIGNALS)
+    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8, checked=False)
+    program.op(Op.END, -number)
+    return Reply.program(program)
+
+
+# -- execve ----------------------------------------------------------------------------------------------
+
+
+@syscall()
+async def execve(task: Task, filename: Path, argv: StringVector, envp: StringVector) -> Answer:
+    """execve(2)."""
+    arguments = await _vector(task, argv, 1)
+    environment = await _vector(task, envp, 2)
+    return await _exec(task, prepare(task, filename, arguments, environment))
+
+
+@syscall(missing="AT_EMPTY_PATH only for descriptors of regular files")
+async def execveat(
+    task: Task, fd: DirFd, filename: Path, argv: StringVector, envp: StringVector, flags: Flags
+) -> Answer:
+    """execveat(2); with AT_EMPTY_PATH the descriptor itself is executed (fexecve)."""
+    arguments = await _vector(task, argv, 2)
+    environment = await _vector(task, envp, 3)
+    if flags & ~(_AT_EMPTY_PATH | 0x100):
+        return -errno.EINVAL
+    if filename or not flags & _AT_EMPTY_PATH:
+        start = None
+        if fd != _AT_FDCWD and filename[:1] != b"/":
+            directory = task.process.files.get(fd)
+            if directory is None:
+                return -errno.EBADF
+            start = directory.node
+        file = open_executable(task, filename, start)
+        path = filename if start is None else b"/dev/fd/%d/%s" % (fd, filename)
+    else:
+        file = Executable(await task.take_fd(fd), None)
+        path = b"/dev/fd/%d" % fd
+    return await _exec(task, prepare(task, path, arguments, environment, file))
+
+
+async def _vector(task: Task, strings: list[bytes] | None, argument: int) -> list[bytes]:
+    """A string vector; one too large for the payload is fetched piece by piece."""
+    if strings is not None:
+        return strings
+    address = task.slot.q[Slot.ARGS // 8 + argument]
+    pointers: list[int] = []
+    while True:
+        chunk = await task.copy_in(address, 8)
+        (pointer,) = struct.unpack("<Q", chunk)
+        if not pointer:
+            break
+        pointers.append(pointer)
+        address += 8
+        if len(pointers) > 1 << 18:
+            raise LinuxError(errno.E2BIG)
+    return [await _string(task, pointer) for pointer in pointers]
+
+
+async def _string(task: Task, address: int) -> bytes:
+    data = b""
+    while b"\0" not in data:
+        size = 4096 - (address & 4095)
+        data += await task.copy_in(address, size)
+        address += size
+        if len(data) > 1 << 17:
+            raise LinuxError(errno.E2BIG)
+    return data[: data.index(b"\0")]
+
+
+async def _exec(task: Task, image: Image) -> Answer:
+    """Execute the stub again; it will ask what to load. Returns only if the host refuses."""
+    process = task.process
+    process.image = image
+    nr = task.abi.numbers
+    process.channel.send(task.slot.address, [task.slot.fd, process.container.ring.page_fd], True)
+    program = Program()
+    base = task.slot.address + PAYLOAD
+    name = base + program.store(b"ddock-guest\0")
+    vector = base + program.store(struct.pack("<QQ", name, 0))
+    blocked = base + program.store(_ALL_SIGNALS)
+    none = base + program.store(_NO_SIGNALS)
+    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
+    empty = process.container.stub.empty_string
+    program.hostcall(nr["execveat"], STUB_FD, empty, vector, vector + 8, _AT_EMPTY_PATH)
+    try:
+        await task.run(program)
+    except ProgramFailed as failed:
+        process.image = None
+        image.close()
+        undo = Program()
+        first = undo.op(Op.RECV_FDS, 2, _CMSG_CLOEXEC, 0)
+        second = undo.next_register()
+        for fd in (first, second):
+            undo.hostcall(nr["close"], fd, checked=False)
+        undo.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8, checked=False)
+        await task.run(undo)
+        raise LinuxError(failed.errno) from failed
+    raise LinuxError(errno.ENOEXEC)

@@ -1,0 +1,162 @@
+"""wait4 and waitid: what became of the children."""
+
+import errno
+import os
+import struct
+
+from kernel.abi import Flags, Int, Pid, Pointer
+from kernel.errors import LinuxError
+from kernel.process import Process
+from kernel.reply import Answer, Reply
+from kernel.signals.sending import child_info
+from kernel.signals.state import CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED
+from kernel.syscalls.declare import Restart, syscall
+from kernel.task import Task, Waiter
+
+WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x0100_0000
+_WAIT_ANY_KIND = 0xE000_0000  # __WNOTHREAD, __WCLONE, __WALL: every child is of one kind here
+P_ALL, P_PID, P_PGID, P_PIDFD = range(4)
+_RUSAGE = struct.Struct("<4q14q")
+
+
+@syscall(restart=Restart.ALWAYS)
+async def wait4(task: Task, upid: Pid, stat_addr: Pointer, options: Flags, ru: Pointer) -> Answer:
+    """wait4(2)."""
+    if options & ~(WNOHANG | WUNTRACED | WCONTINUED | _WAIT_ANY_KIND):
+        return -errno.EINVAL
+    if upid == -(1 << 31):
+        return -errno.ESRCH
+    found = await _wait(task, _selector(task, upid), options | WEXITED)
+    if found is None:
+        return 0
+    child, status = found
+    outs = []
+    if stat_addr:
+        outs.append((stat_addr, struct.pack("<i", status)))
+    if ru:
+        outs.append((ru, rusage(*child.rusage)))
+    return Reply.out(child.pid, *outs) if outs else child.pid
+
+
+@syscall(restart=Restart.ALWAYS)
+async def waitid(
+    task: Task, which: Int, upid: Pid, infop: Pointer, options: Flags, ru: Pointer
+) -> Answer:
+    """waitid(2)."""
+    if options & ~(WNOHANG | WUNTRACED | WEXITED | WCONTINUED | WNOWAIT | _WAIT_ANY_KIND):
+        return -errno.EINVAL
+    if not options & (WEXITED | WUNTRACED | WCONTINUED):
+        return -errno.EINVAL
+    selectors = {P_ALL: -1, P_PID: upid, P_PGID: -upid if upid else 0}
+    if which == P_PIDFD:
+        pid = await pid_of_pidfd(task, upid)
+    elif which in selectors and not (which == P_PID and upid <= 0) and upid >= 0:
+        pid = selectors[which]
+    else:
+        return -errno.EINVAL
+    found = await _wait(task, _selector(task, pid), options)
+    if found is None:
+        return Reply.out(0, (infop, bytes(128))) if infop else 0
+    child, status = found
+    code, number = _describe(child, status)
+    outs = [(infop, child_info(child, _uid(child), code, number).pack())] if infop else []
+    if ru:
+        outs.append((ru, rusage(*child.rusage)))
+    return Reply.out(0, *outs) if outs else 0
+
+
+async def pid_of_pidfd(task: Task, fd: int) -> int:
+    """The guest pid a pidfd of the guest refers to. EBADF: it is not a pidfd."""
+    taken = await task.take_fd(fd)
+    try:
+        with open(f"/proc/self/fdinfo/{taken}", encoding="ascii") as info:
+            fields = dict(line.split(":", 1) for line in info if ":" in line)
+    finally:
+        os.close(taken)
+    if "Pid" not in fields:
+        raise LinuxError(errno.EBADF)
+    host_pid = int(fields["Pid"])
+    for process in task.process.container.pids.values():
+        if process.host_pid == host_pid:
+            return process.pid
+    raise LinuxError(errno.ECHILD)
+
+
+class _Selector:
+    """Which children a wait is about: -1 all, >0 one, 0 own group, <-1 a group."""
+
+    def __init__(self, pid: int, group: int) -> None:
+        self.pid = pid
+        self.group = group
+
+    def matches(self, child: Process) -> bool:
+        if self.pid == -1:
+            return True
+        return child.pid == self.pid if self.pid > 0 else child.group == self.group
+
+
+def _selector(task: Task, pid: int) -> _Selector:
+    return _Selector(pid, task.process.group if pid == 0 else -pid)
+
+
+async def _wait(task: Task, selector: _Selector, options: int) -> tuple[Process, int] | None:
+    """The next child with news; None with WNOHANG and no news. ECHILD."""
+    process = task.process
+    while True:
+        candidates = [c for c in process.children if selector.matches(c)]
+        if not candidates:
+            raise LinuxError(errno.ECHILD)
+        for child in candidates:
+            status = _news(child, options)
+            if status is not None:
+                return child, status
+        if options & WNOHANG:
+            return None
+        waiter = Waiter()
+        process.waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in process.waiters:
+                process.waiters.remove(waiter)
+
+
+def _news(child: Process, options: int) -> int | None:
+    """The child's wait status if it has something to report under `options`; it is consumed."""
+    if child.zombie and options & WEXITED:
+        status = (child.status or 0) | (0x80 if child.core_dumped else 0)
+        if not options & WNOWAIT:
+            child.container.bury(child)
+        return status
+    if child.stop_report is not None and options & WUNTRACED:
+        signal = child.stop_report
+        if not options & WNOWAIT:
+            child.stop_report = None
+        return signal << 8 | 0x7F
+    if child.continue_report and options & WCONTINUED:
+        if not options & WNOWAIT:
+            child.continue_report = False
+        return 0xFFFF
+    return None
+
+
+def _describe(child: Process, status: int) -> tuple[int, int]:
+    """(si_code, si_status) of a wait status."""
+    if status == 0xFFFF:
+        return CLD_CONTINUED, 18
+    if status & 0xFF == 0x7F:
+        return CLD_STOPPED, status >> 8
+    if status & 0x7F:
+        return (CLD_DUMPED if child.core_dumped else CLD_KILLED), status & 0x7F
+    return CLD_EXITED, status >> 8
+
+
+def _uid(child: Process) -> int:
+    leader = child.leader
+    return leader.credentials.uid if leader is not None else 0
+
+
+def rusage(user: float, system: float, max_rss: int) -> bytes:
+    """struct rusage: times, the largest resident set in KiB, the rest 0."""
+    times = [int(user), int(user % 1 * 1e6), int(system), int(system % 1 * 1e6)]
+    return _RUSAGE.pack(*times, max_rss, *[0] * 13)

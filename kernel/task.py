@@ -1,0 +1,281 @@
+"""A guest thread: who it is, its slot, and the coroutine of the call it is sleeping in.
+
+A handler that may sleep is a coroutine, stepped inline by `Task.start` and whoever wakes it; no
+asyncio task is made. It sleeps on three things: a `Waiter` (another handler wakes it), an
+asyncio future (host I/O, timers), or the guest itself (a program that ends in CONTINUE). The first
+two are interruptible by signals; the third answers by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from codegen.layout import PAYLOAD_SIZE, Op, Slot
+from kernel.errors import Interrupted, LinuxError
+from kernel.reply import Program
+
+if TYPE_CHECKING:
+    from kernel.credentials import Credentials
+    from kernel.fs.context import FsContext
+    from kernel.process import Process
+    from kernel.signals.state import Pending
+    from kernel.slot import SlotMemory
+    from tables import Table
+
+_log = logging.getLogger("ddock.kernel")
+_CHUNK = PAYLOAD_SIZE - 4096
+_RESULTS = Slot.RESULTS // 8
+_HOST_TID = Slot.HOST_TID // 4
+
+
+class Waiter:
+    """What a sleeping handler awaits; `wake` resumes it with a value, once."""
+
+    __slots__ = ("_task", "_value", "done")
+
+    def __init__(self) -> None:
+        self._task: Task | None = None
+        self._value: Any = None
+        self.done = False
+
+    def __await__(self) -> Generator[Waiter, Any, Any]:
+        if self.done:
+            return self._value
+        return (yield self)
+
+    def bind(self, task: Task) -> None:
+        """`task` sleeps here."""
+        self._task = task
+
+    def wake(self, value: Any = None) -> None:
+        """Resume the sleeper (or let its await return at once)."""
+        if self.done:
+            return
+        self.done = True
+        self._value = value
+        if self._task is not None and self._task.sleeping_on is self:
+            self._task.resume(value)
+
+
+class _Guest:
+    """Awaited while the guest runs a program that will post CONTINUED or FAILED."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[_Guest, Any, Any]:
+        return (yield self)
+
+
+_GUEST = _Guest()
+
+
+class ProgramFailed(LinuxError):
+    """A checked micro-op of an awaited program failed; `index` says which."""
+
+    def __init__(self, number: int, index: int) -> None:
+        super().__init__(number)
+        self.index = index
+
+
+class Task:
+    """One guest thread. Created by process.clone or container.spawn, ended by `Process`."""
+
+    def __init__(
+        self,
+        process: Process,
+        tid: int,
+        slot: SlotMemory,
+        credentials: Credentials,
+        fs: FsContext,
+        abi: Table,
+    ) -> None:
+        self.process = process
+        self.tid = tid
+        self.slot = slot
+        self._credentials = credentials
+        self.fs = fs
+        self.abi = abi
+        self.blocked = 0  # signal mask, bit n-1
+        self.saved_mask: int | None = None  # restored after sigsuspend, ppoll, ...
+        self.pending: Pending | None = None  # created when a signal is first aimed at this thread
+        self.alt_stack = (0, 2, 0)  # address, SS_DISABLE, size
+        self.comm = process.comm
+        self.errands: list[tuple[str, tuple[int, ...], Waiter]] = []  # host calls asked by others
+        self.errands_done: list[Waiter] = []  # to wake once the program with them has run
+        self.restart_nr = -1  # number of an interrupted call whose fate DELIVER decides
+        self.call_nr = -1  # number of the call being served
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self.sleeping_on: Any = None
+        # What to answer when a checked op of the present call's reply program fails.
+        self.recover: Callable[[int, int], Any] | None = None
+        self.on_finish: Callable[[Task, Any], None] | None = None
+
+    @property
+    def credentials(self) -> Credentials:
+        """Who the thread acts as; assigning also updates what getuid(2) and friends answer."""
+        return self._credentials
+
+    @credentials.setter
+    def credentials(self, value: Credentials) -> None:
+        self._credentials = value
+        self.write_identity()
+
+    @property
+    def host_tid(self) -> int:
+        """The host's thread id, 0 until the host has made the thread."""
+        return self.slot.words[_HOST_TID]
+
+    # -- running a handler's coroutine -----------------------------------------------------------
+
+    def start(
+        self, coroutine: Coroutine[Any, Any, Any], finish: Callable[[Task, Any], None]
+    ) -> None:
+        """Step `coroutine`; `finish(task, answer)` is called with its result or Interrupted."""
+        self.coroutine = coroutine
+        self.on_finish = finish
+        self._step(coroutine.send, None)
+
+    def resume(self, value: Any = None) -> None:
+        """Continue the sleeping coroutine with a value."""
+        if self.coroutine is not None:
+            self._step(self.coroutine.send, value)
+
+    def throw(self, error: BaseException) -> None:
+        """Continue the sleeping coroutine with an exception."""
+        if self.coroutine is not None:
+            self._step(self.coroutine.throw, error)
+
+    def interrupt(self) -> bool:
+        """Wake an interruptible sleep with Interrupted; False if there was none."""
+        if self.coroutine is None or self.sleeping_on is _GUEST or self.sleeping_on is None:
+            return False
+        self.throw(Interrupted())
+        return True
+
+    def abandon(self) -> None:
+        """The thread is gone: close its coroutine so that its cleanup runs."""
+        coroutine, self.coroutine, self.sleeping_on = self.coroutine, None, None
+        if coroutine is not None:
+            coroutine.close()
+
+    def _step(self, advance: Callable[[Any], Any], value: Any) -> None:
+        self.sleeping_on = None
+        answer: Any
+        try:
+            waiting = advance(value)
+        except StopIteration as stop:
+            answer = stop.value
+        except LinuxError as error:
+            answer = -error.errno
+        except Interrupted as interrupted:
+            answer = interrupted
+        except Exception:
+            _log.exception("handler of call %d of task %d failed", self.call_nr, self.tid)
+            answer = None
+        else:
+            self.sleeping_on = waiting
+            if isinstance(waiting, Waiter):
+                waiting.bind(self)
+            elif asyncio.isfuture(waiting):
+                waiting._asyncio_future_blocking = False  # noqa: SLF001 - asyncio's await protocol
+                waiting.add_done_callback(self._future_done)
+            return
+        self.coroutine = None
+        finish, self.on_finish = self.on_finish, None
+        if finish is not None:
+            finish(self, answer)
+
+    def _future_done(self, future: asyncio.Future[Any]) -> None:
+        if self.sleeping_on is not future:
+            return
+        if future.cancelled():
+            self.throw(Interrupted())
+        elif (error := future.exception()) is not None:
+            if isinstance(error, OSError) and error.errno is not None:
+                error = LinuxError(error.errno)
+            self.throw(error)
+        else:
+            self.resume(future.result())
+
+    # -- what a coroutine handler asks of its guest -------------------------------------------------
+
+    async def run(self, program: Program) -> None:
+        """Let the guest run `program` (without END) and come back. ProgramFailed on a checked error."""
+        program.op(Op.CONTINUE)
+        program.emit(self)
+        self.process.container.ring.publish(self)
+        await _GUEST
+
+    def result(self, register: int) -> int:
+        """A micro-op's result after `run`, as a signed number."""
+        value = self.slot.q[_RESULTS + register]
+        return value - (1 << 64) if value >> 63 else value
+
+    @property
+    def in_guest(self) -> bool:
+        """The guest runs a program of ours (CONTINUED or FAILED will follow)."""
+        return self.sleeping_on is _GUEST
+
+    async def copy_in(self, address: int, length: int) -> bytes:
+        """`length` bytes of guest memory; LinuxError(EFAULT)."""
+        parts = []
+        for start in range(0, length, _CHUNK):
+            n = min(_CHUNK, length - start)
+            program = Program()
+            program.op(Op.COPY_IN, address + start, 0, n, flags=Op.CHECKED)
+            await self.run(program)
+            parts.append(self.slot.read_payload(0, n))
+        return b"".join(parts)
+
+    async def copy_out(self, address: int, data: bytes) -> None:
+        """Write guest memory; LinuxError(EFAULT)."""
+        for start in range(0, len(data), _CHUNK):
+            program = Program()
+            program.copy_out(address + start, data[start : start + _CHUNK])
+            await self.run(program)
+
+    async def hostcall(self, name: str, *args: int) -> int:
+        """Have the guest's thread make a host call; LinuxError on failure, Interrupted on EINTR."""
+        program = Program()
+        register = program.op(
+            Op.HOSTCALL, *args, nr=self.abi.numbers[name], flags=Op.INTERRUPTIBLE | Op.REPORT_EINTR
+        )
+        try:
+            await self.run(program)
+        except ProgramFailed as failed:
+            if failed.errno == errno.EINTR:
+                raise Interrupted from None
+            raise
+        result = self.result(register)
+        if -4096 < result < 0:
+            raise LinuxError(-result)
+        return result
+
+    async def take_fd(self, fd: int) -> int:
+        """A duplicate of the guest's descriptor `fd` in this process; the caller closes it."""
+        program = Program()
+        program.op(Op.SEND_FD, fd, flags=Op.CHECKED)
+        await self.run(program)
+        received = self.process.channel.receive()
+        if received < 0:
+            raise LinuxError(errno.EBADF)
+        return received
+
+    async def sleep_on(self, future: asyncio.Future[Any] | Waiter) -> Any:
+        """Wait for `future`; Interrupted when a signal comes first."""
+        return await future
+
+    def write_identity(self) -> None:
+        """Put the answers of getpid, getuid, ... into the slot."""
+        q, process, who = self.slot.q, self.process, self.credentials
+        q[Slot.TID // 8] = self.tid
+        q[Slot.PID // 8] = process.pid
+        q[Slot.PPID // 8] = process.parent.pid if process.parent is not None else 0
+        q[Slot.UID // 8] = who.uid
+        q[Slot.EUID // 8] = who.euid
+        q[Slot.GID // 8] = who.gid
+        q[Slot.EGID // 8] = who.egid
