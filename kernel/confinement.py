@@ -1,6 +1,6 @@
 """Walls around a guest, put up by the guest's own stub before any guest code runs.
 
-no_new_privs, a Landlock domain that grants nothing but executing the stub (where the host has
+no_new_privs, a Landlock domain that grants nothing but reading and executing the stub (where the host has
 Landlock), and the seccomp filter. All are inherited by every process that follows.
 """
 
@@ -21,7 +21,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_SET_MODE_FILTER = 1
 _TIOCSCTTY = 0x540E
 _LANDLOCK_FS_V1 = (1 << 13) - 1  # every right of ABI 1: all file system access is handled
-_LANDLOCK_EXECUTE = 1
+_LANDLOCK_RUN = 1 | 4  # execute and read file: execve asks for both
 _RULE_PATH_BENEATH = 1
 
 
@@ -61,7 +61,7 @@ class Confinement:
     def _add_landlock(program: Program, nr: dict[str, int], base: int) -> None:
         attributes = base + program.store(struct.pack("<Q", _LANDLOCK_FS_V1))
         ruleset = program.hostcall(nr["landlock_create_ruleset"], attributes, 8, 0)
-        beneath = base + program.store(struct.pack("<Qi", _LANDLOCK_EXECUTE, STUB_FD))
+        beneath = base + program.store(struct.pack("<Qi", _LANDLOCK_RUN, STUB_FD))
         program.hostcall(nr["landlock_add_rule"], ruleset, _RULE_PATH_BENEATH, beneath, 0)
         program.hostcall(nr["landlock_restrict_self"], ruleset, 0)
         program.op(Op.HOSTCALL, ruleset, nr=nr["close"])

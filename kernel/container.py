@@ -24,7 +24,6 @@ from kernel.process import Process
 from kernel.ring import Ring
 from kernel.signals.sending import child_info, send_to_process
 from kernel.signals.state import (
-    CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
     SA_NOCLDWAIT,
@@ -230,12 +229,14 @@ class Container:
         else:
             process.spare_slots.append(task.slot)
 
-    def kill(self, process: Process, signal: int, core: bool = False) -> None:
-        """End every thread of `process` now; it will be reported as killed by `signal`."""
+    def kill(self, process: Process, signal: int) -> None:
+        """End every thread of `process` now; it will be reported as killed by `signal`.
+
+        No core is ever written, as where core_pattern leads nowhere.
+        """
         if process.ending:
             return
         process.status = signal
-        process.core_dumped = core
         self.dispatcher.last_words(process)
         if process.host_pid:
             with contextlib.suppress(ProcessLookupError):
@@ -280,6 +281,7 @@ class Container:
         self._collect_slots()
         process.channel.close()
         process.files.clear()
+        process.stop_timers()
         process.zombie = True
         self._adopt(process)
         for waiter in process.exit_waiters:
@@ -297,7 +299,7 @@ class Container:
         code = CLD_EXITED
         number = process.status >> 8
         if process.status & 0x7F:
-            code = CLD_DUMPED if process.core_dumped else CLD_KILLED
+            code = CLD_KILLED
             number = process.status & 0x7F
         if process.exit_signal:
             send_to_process(

@@ -161,6 +161,7 @@ def _become(task: Task, image: Image) -> None:
     process.files.drop_cloexec()
     process.files = process.files.copy(task.slot.flags_view)
     process.signals.reset_for_exec()
+    process.stop_timers(posix_only=True)
     task.alt_stack = (0, 2, 0)
     task.restart_nr = -1
     task.saved_mask = None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kernel.reply import Result
     from kernel.slot import SlotMemory
     from kernel.task import Task, Waiter
+    from kernel.timers import Timer
 
 _RESULTS = Slot.RESULTS // 8
 _HOST_TID = Slot.HOST_TID // 4
@@ -66,7 +67,6 @@ class Process:
         self.terminal_stdin = False  # stdin becomes the controlling terminal
         self.patchable = False  # the low tables are mapped: patched text may be used
         self.status: int | None = None
-        self.core_dumped = False
         self.zombie = False
         self.stopped = False
         self.stop_report: int | None = None  # signal number not yet reported by wait
@@ -74,6 +74,9 @@ class Process:
         self.exit_signal = 17
         self.has_execed = False
         self.subreaper = False
+        self.death_signal = 0
+        self.real_timer: Timer | None = None  # ITIMER_REAL
+        self.posix_timers: dict[int, tuple[Timer, int]] = {}  # id -> (timer, clock)
         self.dumpable = 1
         self.oom_score_adj = parent.oom_score_adj if parent is not None else 0
         self.start_time_ns = container.clock.monotonic_ns()
@@ -139,6 +142,14 @@ class Process:
         return bool(self._expected)
 
     # -- the end -----------------------------------------------------------------------------------------
+
+    def stop_timers(self, posix_only: bool = False) -> None:
+        """Disarm: the process has ended, or (POSIX timers only) executes another program."""
+        for timer, _ in self.posix_timers.values():
+            timer.stop()
+        self.posix_timers.clear()
+        if self.real_timer is not None and not posix_only:
+            self.real_timer.stop()
 
     def wake_waiters(self) -> None:
         """Something wait4 may report has happened to a child."""

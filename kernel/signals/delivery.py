@@ -18,7 +18,6 @@ from kernel.signals import frame_x86_64 as frames
 from kernel.signals.injection import errands
 from kernel.signals.sending import send_to_process, stop
 from kernel.signals.state import (
-    CORE_DUMPS,
     IGNORED_BY_DEFAULT,
     SA_NODEFER,
     SA_ONSTACK,
@@ -102,13 +101,13 @@ async def _next_signals(task: Task, host: frames.HostFrame, restart_nr: int) -> 
             if bit(info.signal) & STOPS:
                 stop(process, info.signal)
                 continue
-            process.container.kill(process, info.signal, bool(bit(info.signal) & CORE_DUMPS))
+            process.container.kill(process, info.signal)
             return
         if restart_nr >= 0:
             _settle_call(task, host, restart_nr, action)
             restart_nr = -1
         if not await _push_frame(task, host, info, action):
-            process.container.kill(process, SIGSEGV, True)
+            process.container.kill(process, SIGSEGV)
             return
         frames_made += 1
     if process.ending:

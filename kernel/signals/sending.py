@@ -12,10 +12,12 @@ from kernel.signals.state import (
     CLD_STOPPED,
     SA_NOCLDSTOP,
     SI_KERNEL,
+    SIG_DFL,
     SIGCHLD,
     SIGCONT,
     SIGKILL,
     STOPS,
+    SYNCHRONOUS,
     Info,
     Pending,
     bit,
@@ -50,15 +52,15 @@ def send_to_process(process: Process, info: Info) -> None:
         return
     if not _prepare(process, info):
         return
+    b = bit(info.signal)
+    if process.pid == 1 and _shielded(process, info):
+        return
     if info.signal == SIGKILL:
         process.container.kill(process, SIGKILL)
         return
-    b = bit(info.signal)
     if process.signals.ignores(info.signal) and not any(
         t.blocked & b for t in process.tasks.values()
     ):
-        return
-    if process.pid == 1 and _shielded(process, info):
         return
     if not process.signals.pending.add(info):
         return
@@ -75,10 +77,12 @@ def send_to_task(task: Task, info: Info) -> None:
     process = task.process
     if process.zombie or process.ending or not _prepare(process, info):
         return
+    b = bit(info.signal)
+    if process.pid == 1 and _shielded(process, info):
+        return
     if info.signal == SIGKILL:
         process.container.kill(process, SIGKILL)
         return
-    b = bit(info.signal)
     if process.signals.ignores(info.signal) and not task.blocked & b:
         return
     if task.pending is None:
@@ -91,9 +95,9 @@ def send_to_task(task: Task, info: Info) -> None:
 
 
 def _shielded(process: Process, info: Info) -> bool:
-    """PID 1 is not ended by a default action from inside its namespace (pid_namespaces(7))."""
-    default = process.signals.actions[info.signal].handler == 0
-    return default and info.code != SI_KERNEL
+    """PID 1 takes from inside its namespace only what it handles (pid_namespaces(7))."""
+    default = process.signals.actions[info.signal].handler == SIG_DFL
+    return default and info.code != SI_KERNEL and not bit(info.signal) & SYNCHRONOUS
 
 
 def _prepare(process: Process, info: Info) -> bool:

@@ -9,7 +9,7 @@ from kernel.errors import LinuxError
 from kernel.process import Process
 from kernel.reply import Answer, Reply
 from kernel.signals.sending import child_info
-from kernel.signals.state import CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED
+from kernel.signals.state import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task, Waiter
 
@@ -124,7 +124,7 @@ async def _wait(task: Task, selector: _Selector, options: int) -> tuple[Process,
 def _news(child: Process, options: int) -> int | None:
     """The child's wait status if it has something to report under `options`; it is consumed."""
     if child.zombie and options & WEXITED:
-        status = (child.status or 0) | (0x80 if child.core_dumped else 0)
+        status = child.status or 0
         if not options & WNOWAIT:
             child.container.bury(child)
         return status
@@ -147,7 +147,7 @@ def _describe(child: Process, status: int) -> tuple[int, int]:
     if status & 0xFF == 0x7F:
         return CLD_STOPPED, status >> 8
     if status & 0x7F:
-        return (CLD_DUMPED if child.core_dumped else CLD_KILLED), status & 0x7F
+        return CLD_KILLED, status & 0x7F
     return CLD_EXITED, status >> 8
 
 
