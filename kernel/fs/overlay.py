@@ -1,0 +1,605 @@
+"""Image layers below, one writable directory above: what every container's root is.
+
+A directory is the union of its parts (the upper one first); a file is in the topmost layer that has it.
+Lower layers never change and only this process writes the upper one, so nodes are cached exactly and
+stat answers come from memory - except for upper files that a guest may be writing through a
+descriptor (`dynamic`), which are asked for each time.
+
+Host layout invariant: whatever is in the upper tree has real directories of the upper tree above it, so
+joining a node's name to its parent's host path never crosses a symbolic link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, cast
+
+from kernel.errors import LinuxError
+from kernel.fs import copyup
+from kernel.fs.devices import open_device
+from kernel.fs.hosterrors import linux_errors
+from kernel.fs.metadata import (
+    DIRECTORY,
+    FIFO,
+    REGULAR,
+    S_IFMT,
+    SYMLINK,
+    head,
+    with_head,
+)
+from kernel.fs.node import Entry, FileSystem, Node
+from kernel.fs.openfile import DirectoryFile, OpenFile
+from kernel.fs.owners import PLAIN, Owners, Record
+from kernel.host.linux_fs import RENAME_EXCHANGE, lstat_raw, rename_flags
+
+if TYPE_CHECKING:
+    from kernel.fs.layerindex import Layer
+    from kernel.task import Task
+
+# What survives of open(2)'s flags when the host file is opened; the path was resolved already.
+HOST_FLAGS = (
+    os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT
+    | os.O_NOATIME | os.O_TRUNC | os.O_LARGEFILE | os.O_ASYNC
+)  # fmt: skip
+
+
+class Part:
+    """One layer's directory: where it is and what its layer's index knows."""
+
+    __slots__ = ("ino", "owners", "path")
+
+    def __init__(self, owners: Owners, path: bytes, ino: int) -> None:
+        self.owners = owners
+        self.path = path
+        self.ino = ino
+
+
+class OverlayFs(FileSystem):
+    """The union of `layers` (topmost first) and the writable `upper` directory."""
+
+    type = b"overlay"
+    magic = 0x794C7630
+
+    def __init__(
+        self, layers: list[Layer], upper: bytes, owners: Owners, work: bytes, device: int
+    ) -> None:
+        """`upper`: an existing directory; `work`: scratch on the same host file system."""
+        super().__init__()
+        self.device = device
+        self.owners = owners
+        self.upper = upper
+        self.work = work
+        self.layers = layers
+        self.source = b"overlay"
+        self._serial = 0
+        root = OverlayNode(self, None, b"")
+        raw = lstat_raw(upper)
+        if isinstance(raw, int):
+            raise OSError(raw, os.strerror(raw), os.fsdecode(upper))
+        root.adopt(raw, upper, owners, upper=True)
+        root.lowers = tuple(Part(layer.owners, layer.root, layer.root_ino) for layer in layers)
+        if layers and owners.records.get(root.host_ino, PLAIN) == PLAIN:
+            # The root directory's own attributes come from the image.
+            below = OverlayNode(self, None, b"")
+            bottom = lstat_raw(layers[0].root)
+            assert isinstance(bottom, bytes)
+            below.adopt(bottom, layers[0].root, layers[0].owners, upper=False)
+            root.mode, root.uid, root.gid = below.mode, below.uid, below.gid
+            root.save_attributes()
+        root.merge()
+        self.root: OverlayNode = root
+
+    def scratch(self) -> bytes:
+        """A fresh name in the work directory."""
+        self._serial += 1
+        return b"%s/%d" % (self.work, self._serial)
+
+    def statfs(self) -> tuple[int, int, int, int, int, int, int]:
+        v = os.statvfs(self.upper)
+        return (v.f_bsize, v.f_blocks, v.f_bfree, v.f_bavail, v.f_files, v.f_ffree, 255)
+
+    def close(self) -> None:
+        self.owners.close()
+
+
+@linux_errors
+class OverlayNode(Node):
+    """A name in an overlay.
+
+    `host` is where the file is (for a directory: its topmost part), `upper` whether that is in the
+    writable tree, `lowers` a directory's parts below.
+    """
+
+    __slots__ = ("dynamic", "host", "host_ino", "ino", "lowers", "owners", "rdev", "target", "upper")
+
+    fs: OverlayFs
+    parent: OverlayNode | None
+    children: dict[bytes, Node]
+
+    def __init__(self, fs: OverlayFs, parent: OverlayNode | None, name: bytes) -> None:
+        super().__init__(fs, parent, name)
+        self.host = b""
+        self.upper = False
+        self.lowers: tuple[Part, ...] = ()
+        self.dynamic = False
+        self.ino = 0
+        self.host_ino = 0
+        self.rdev = 0
+        self.owners: Owners = fs.owners
+        self.target: bytes | None = None
+
+    # -- finding -------------------------------------------------------------------------------
+
+    def lookup(self, name: bytes) -> OverlayNode:
+        child = self.children.get(name)
+        if child is None:
+            if len(name) > 255:
+                raise LinuxError(errno.ENAMETOOLONG)
+            child = self.new_child(name)
+            if not self.gone:
+                child.load(self)
+        return cast(OverlayNode, child)
+
+    def new_child(self, name: bytes) -> OverlayNode:
+        child = OverlayNode(self.fs, self, name)
+        self.children[name] = child
+        return child
+
+    def load(self, parent: OverlayNode) -> None:
+        """Find this name in the parent's parts, topmost first."""
+        name = self.name
+        if parent.upper:
+            path = parent.host + b"/" + name
+            raw = lstat_raw(path)
+            if isinstance(raw, bytes):
+                owners = parent.fs.owners
+                self.adopt(raw, path, owners, upper=True)
+                if self.kind != DIRECTORY or self.host_ino in owners.opaque:
+                    return
+            elif raw != errno.ENOENT:
+                raise LinuxError(raw)
+            elif name in parent.fs.owners.whiteouts.get(parent.host_ino, ()):
+                return
+        lowers: list[Part] = []
+        for part in parent.lowers:
+            path = part.path + b"/" + name
+            raw = lstat_raw(path)
+            if isinstance(raw, int):
+                if raw != errno.ENOENT:
+                    raise LinuxError(raw)
+                if name in part.owners.whiteouts.get(part.ino, ()):
+                    break
+                continue
+            _, ino, _, mode, *_ = head(raw)
+            if not self.kind:
+                self.adopt(raw, path, part.owners, upper=False)
+                if self.kind != DIRECTORY:
+                    return
+            elif mode & S_IFMT != DIRECTORY:
+                break
+            lowers.append(Part(part.owners, path, ino))
+            if ino in part.owners.opaque:
+                break
+        if lowers:
+            self.lowers = tuple(lowers)
+            self.merge()
+
+    def adopt(self, raw: bytes, path: bytes, owners: Owners, upper: bool) -> bytes:
+        """Become the host file at `path` whose host stat is `raw`; the guest's view of that."""
+        _, ino, nlink, mode, _, _, _, rdev = head(raw)
+        record = owners.records.get(ino)
+        self.host = path
+        self.host_ino = ino
+        self.owners = owners
+        self.upper = upper
+        if record is None:
+            uid = gid = 0
+            if mode & S_IFMT == SYMLINK:
+                mode = SYMLINK | 0o777
+        else:
+            uid, gid, own_mode, own_rdev, _, origin = record
+            if own_mode >= 0:
+                mode = own_mode
+                rdev = own_rdev
+            if origin:
+                ino = origin
+        self.mode, self.uid, self.gid, self.rdev, self.ino = mode, uid, gid, rdev, ino
+        self.kind = kind = mode & S_IFMT
+        if self.lowers and (upper or len(self.lowers) > 1):
+            nlink = 1  # a merged directory's subdirectories are not counted (as overlayfs does)
+        packed = with_head(raw, self.fs.device, ino, nlink, mode, uid, gid, rdev)
+        if upper and nlink > 1 and kind != DIRECTORY:
+            self.dynamic = True  # its other names change it too
+        self.packed = None if self.dynamic else packed
+        return packed
+
+    def merge(self) -> None:
+        """Present a directory of several parts with a link count of 1."""
+        if len(self.lowers) + self.upper > 1 and self.packed is not None:
+            dev, ino, _, mode, uid, gid, _, rdev = head(self.packed)
+            self.packed = with_head(self.packed, dev, ino, 1, mode, uid, gid, rdev)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def stat(self) -> bytes:
+        packed = self.packed
+        if packed is not None:
+            return packed
+        if not self.kind:
+            raise LinuxError(errno.ENOENT)
+        raw = lstat_raw(self.host)
+        if isinstance(raw, int):
+            raise LinuxError(raw)
+        return self.adopt(raw, self.host, self.owners, self.upper)
+
+    def refresh(self) -> None:
+        if self.packed is None and self.kind and not self.gone:
+            self.stat()
+
+    def inode(self) -> int:
+        return self.ino
+
+    def host_path(self) -> bytes | None:
+        return self.host or None
+
+    def readlink(self, task: Task) -> bytes:
+        if self.target is None:
+            if self.kind != SYMLINK:
+                raise LinuxError(errno.EINVAL)
+            self.target = os.readlink(self.host)
+        return self.target
+
+    def parts(self) -> list[Part]:
+        """This directory's parts, topmost first."""
+        if not self.upper:
+            return list(self.lowers)
+        return [Part(self.fs.owners, self.host, self.host_ino), *self.lowers]
+
+    def entries(self, task: Task) -> list[Entry]:
+        return self.list_entries()
+
+    def list_entries(self) -> list[Entry]:
+        """The union of the parts' names, minus what whiteouts hide."""
+        if self.gone:
+            return []
+        found: dict[bytes, Entry] = {}
+        hidden: set[bytes] = set()
+        for part in self.parts():
+            records = part.owners.records
+            for item in os.scandir(part.path):
+                name = item.name
+                if name in found or name in hidden:
+                    continue
+                ino = item.inode()
+                record = records.get(ino)
+                if record is not None and record.mode >= 0:
+                    kind = record.mode >> 12
+                elif item.is_file(follow_symlinks=False):
+                    kind = 8
+                elif item.is_dir(follow_symlinks=False):
+                    kind = 4
+                else:
+                    kind = 10 if item.is_symlink() else item.stat(follow_symlinks=False).st_mode >> 12
+                if record is not None and record.origin:
+                    ino = record.origin
+                found[name] = Entry(name, ino, kind)
+            hidden |= part.owners.whiteouts.get(part.ino, set())
+        return list(found.values())
+
+    def xattrs(self) -> dict[bytes, bytes]:
+        return self.owners.records.get(self.host_ino, PLAIN).xattrs or {}
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def open(self, task: Task, flags: int) -> tuple[int, OpenFile | None]:
+        kind = self.kind
+        if kind == REGULAR:
+            if flags & (os.O_ACCMODE | os.O_TRUNC):
+                self.copy_up(data=not flags & os.O_TRUNC)
+                self.dynamic = True  # from here on guests write it behind our back
+                self.packed = None
+            return os.open(self.host, (flags & HOST_FLAGS) | os.O_CLOEXEC), None
+        if kind == DIRECTORY:
+            fd = os.open(self.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return fd, DirectoryFile(self, flags)
+        if kind == FIFO:
+            raise LinuxError(errno.ENXIO)  # opening it may sleep: kernel.fs.fifo
+        return open_device(task, self, self.rdev, flags)
+
+    def prepare_fifo(self) -> None:
+        self.copy_up()  # a lower FIFO would connect containers to each other
+
+    def prepare_watch(self) -> None:
+        if not self.fs.readonly:
+            self.copy_up()
+
+    # -- changing this node ----------------------------------------------------------------------
+
+    def copy_up(self, data: bool = True) -> None:
+        """Make sure this file is in the upper tree (`data` False: without its content)."""
+        if not self.upper:
+            copyup.copy_up(self, data)
+
+    def record(self) -> Record:
+        """This node's index record as it must be to present the current attributes."""
+        old = self.owners.records.get(self.host_ino, PLAIN)
+        return old._replace(uid=self.uid, gid=self.gid)
+
+    def save_attributes(self) -> None:
+        """Record `mode`, `uid`, `gid` in the index; host bits follow as far as they may."""
+        assert self.upper
+        host = self.mode
+        if self.kind != SYMLINK:
+            emulated = self.kind not in (DIRECTORY, REGULAR, FIFO)
+            bits = host_bits(self.mode)
+            os.chmod(self.host, bits)  # changes ctime even when the bits stay
+            host = (REGULAR if emulated else self.kind) | bits
+        else:
+            os.utime(self.host, ns=self._times(), follow_symlinks=False)
+        mode = -1 if host == self.mode else self.mode
+        self.owners.set(self.host_ino, self.record()._replace(mode=mode))
+        self.packed = None
+
+    def _times(self) -> tuple[int, int]:
+        a = self.attributes()
+        return (a.atime_ns, a.mtime_ns)
+
+    def change_mode(self, mode: int) -> None:
+        self.copy_up()
+        self.mode = self.kind | mode
+        self.save_attributes()
+
+    def change_owner(self, uid: int, gid: int, mode: int) -> None:
+        self.copy_up()
+        self.uid, self.gid, self.mode = uid, gid, self.kind | mode
+        self.save_attributes()
+
+    def set_times(self, atime_ns: int, mtime_ns: int) -> None:
+        self.copy_up()
+        os.utime(self.host, ns=(atime_ns, mtime_ns), follow_symlinks=False)
+        self.packed = None
+
+    def truncate(self, size: int) -> None:
+        self.copy_up(data=size != 0)
+        os.truncate(self.host, size)
+        self.packed = None
+
+    def set_xattrs(self, values: dict[bytes, bytes]) -> None:
+        self.copy_up()
+        self.owners.set(self.host_ino, self.record()._replace(xattrs=values or None))
+        self.packed = None
+
+    # -- changing this directory -----------------------------------------------------------------
+
+    def create(self, child: Node, mode: int, owner: tuple[int, int], flags: int) -> int:
+        path = self._place(child)
+        mode |= REGULAR
+        flags = (flags & HOST_FLAGS) | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(path, flags, host_bits(mode))
+        self.born(cast(OverlayNode, child), path, mode, owner)
+        if flags & os.O_ACCMODE:
+            cast(OverlayNode, child).dynamic = True
+            child.packed = None
+        return fd
+
+    def make_directory(self, child: Node, mode: int, owner: tuple[int, int]) -> None:
+        path = self._place(child)
+        mode |= DIRECTORY
+        os.mkdir(path, host_bits(mode))
+        self.born(cast(OverlayNode, child), path, mode, owner)
+        self._cover_lower(cast(OverlayNode, child))
+
+    def make_symlink(self, child: Node, target: bytes, owner: tuple[int, int]) -> None:
+        path = self._place(child)
+        os.symlink(target, path)
+        # Whole-path caches may hold the negative node, and must not take a link for a file.
+        child.gone = True
+        fresh = self.new_child(child.name)
+        fresh.target = target
+        self.born(fresh, path, SYMLINK | 0o777, owner)
+
+    def make_node(self, child: Node, mode: int, rdev: int, owner: tuple[int, int]) -> None:
+        path = self._place(child)
+        if mode & S_IFMT == FIFO:
+            os.mkfifo(path, host_bits(mode))
+        else:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, host_bits(mode)))
+        self.born(cast(OverlayNode, child), path, mode, owner, rdev)
+
+    def make_link(self, child: Node, source: Node) -> None:
+        assert isinstance(source, OverlayNode)
+        source.copy_up()
+        path = self._place(child)
+        os.link(source.host, path, follow_symlinks=False)
+        source.dynamic = True
+        source.packed = None
+        if source.kind == SYMLINK:
+            child.gone = True
+            child = self.new_child(child.name)
+        self._named(cast(OverlayNode, child), path)
+
+    def link_open_file(self, child: Node, source: bytes) -> None:
+        """linkat(2) of an unnamed file: `source` is its /proc/.../fd/N magic link on the host."""
+        path = self._place(child)
+        os.link(source, path, follow_symlinks=True)
+        self._named(cast(OverlayNode, child), path)
+        cast(OverlayNode, child).dynamic = True
+        child.packed = None
+
+    def open_unnamed(self, mode: int, owner: tuple[int, int], flags: int) -> int:
+        self.copy_up()
+        mode |= REGULAR
+        bits = host_bits(mode)
+        fd = os.open(self.host, (flags & HOST_FLAGS) | os.O_TMPFILE | os.O_CLOEXEC, bits)
+        self.fs.owners.settle(os.fstat(fd).st_ino, fresh_record(mode, owner, 0))
+        return fd
+
+    def unlink(self, child: Node) -> None:
+        assert isinstance(child, OverlayNode)
+        self.copy_up()
+        self._hide(child.name)
+        if child.upper:
+            os.unlink(child.host)
+        self._vanished(child)
+
+    def remove_directory(self, child: Node) -> None:
+        assert isinstance(child, OverlayNode)
+        if child.entries_exist():
+            raise LinuxError(errno.ENOTEMPTY)
+        self.copy_up()
+        self._hide(child.name)
+        if child.upper:
+            os.rmdir(child.host)
+        child.stat()
+        self._vanished(child)
+        dev, ino, _, mode, uid, gid, _, rdev = head(child.packed or b"")
+        child.packed = with_head(child.packed or b"", dev, ino, 0, mode, uid, gid, rdev)
+        self.fs.forget_paths()
+
+    def entries_exist(self) -> bool:
+        """Whether this directory has any entry."""
+        parts = self.parts()
+        if len(parts) == 1 and not parts[0].owners.whiteouts.get(parts[0].ino):
+            with os.scandir(parts[0].path) as names:
+                return next(iter(names), None) is not None
+        hidden: set[bytes] = set()
+        for part in parts:
+            with os.scandir(part.path) as names:
+                if any(item.name not in hidden for item in names):
+                    return True
+            hidden |= part.owners.whiteouts.get(part.ino, set())
+        return False
+
+    def rename(self, child: Node, directory: Node, target: Node, exchange: bool) -> None:
+        assert isinstance(child, OverlayNode)
+        assert isinstance(directory, OverlayNode)
+        assert isinstance(target, OverlayNode)
+        copyup.copy_up_tree(child)
+        if exchange:
+            copyup.copy_up_tree(target)
+        self.copy_up()
+        path = directory._place(target)  # noqa: SLF001 - another node of this class
+        if exchange:
+            rename_flags(child.host, path, RENAME_EXCHANGE)
+            old_name = child.name
+            moved, other = child.move(directory, target.name), target.move(self, old_name)
+            directory._cover_lower(moved)  # noqa: SLF001
+            self._cover_lower(other)
+        else:
+            self._hide(child.name)
+            os.rename(child.host, path)
+            directory.fs.owners.reveal(directory.host_ino, target.name)
+            target.gone = True
+            old_name = child.name
+            moved = child.move(directory, target.name)
+            self.new_child(old_name)
+            directory._cover_lower(moved)  # noqa: SLF001
+        self.packed = directory.packed = None
+
+    def move(self, directory: OverlayNode, name: bytes) -> OverlayNode:
+        """Take another place after the host rename; a directory keeps its node, a file gets one."""
+        node = self
+        if self.kind == DIRECTORY:
+            self.parent, self.name = directory, name
+            directory.children[name] = self
+            self.relocate()
+            self.fs.forget_paths()
+        else:
+            node = directory.new_child(name)
+            node.adopt_from(self, directory.host + b"/" + name)
+            self.gone = True
+            self.moved = node
+            if self.kind == SYMLINK:
+                self.fs.forget_paths()
+        node.packed = None  # ctime
+        return node
+
+    def adopt_from(self, other: OverlayNode, host: bytes) -> None:
+        """Become the file `other` was, at its new place."""
+        self.host, self.upper, self.owners = host, other.upper, other.owners
+        self.kind, self.mode, self.uid, self.gid = other.kind, other.mode, other.uid, other.gid
+        self.ino, self.host_ino, self.rdev = other.ino, other.host_ino, other.rdev
+        self.dynamic, self.target = other.dynamic, other.target
+
+    def relocate(self) -> None:
+        """Recompute the host paths of this directory and of all known upper nodes below it."""
+        assert self.parent is not None
+        self.host = self.parent.host + b"/" + self.name
+        for child in self.children.values():
+            below = cast(OverlayNode, child)
+            if below.kind == DIRECTORY and below.upper:
+                below.relocate()
+            elif below.upper:
+                below.host = self.host + b"/" + below.name
+
+    # -- bookkeeping -----------------------------------------------------------------------------
+
+    def _place(self, child: Node) -> bytes:
+        """The upper path where `child` is to appear; this directory is copied up for it."""
+        if self.gone:
+            raise LinuxError(errno.ENOENT)
+        self.copy_up()
+        return self.host + b"/" + child.name
+
+    def born(
+        self, child: OverlayNode, path: bytes, mode: int, owner: tuple[int, int], rdev: int = 0
+    ) -> None:
+        """Enter the file just made at `path` with these attributes."""
+        raw = lstat_raw(path)
+        assert isinstance(raw, bytes)
+        self.fs.owners.settle(head(raw)[1], fresh_record(mode, owner, rdev))
+        self._named(child, path, raw)
+
+    def _named(self, child: OverlayNode, path: bytes, raw: bytes | int = 0) -> None:
+        owners = self.fs.owners
+        if owners.whiteouts:
+            owners.reveal(self.host_ino, child.name)
+        if isinstance(raw, int):
+            raw = lstat_raw(path)
+            assert isinstance(raw, bytes)
+        child.dynamic = False
+        child.adopt(raw, path, owners, upper=True)
+        self.packed = None
+
+    def lower_has(self, name: bytes) -> bool:
+        """Whether a layer below shows `name` in this directory."""
+        for part in self.lowers:
+            if isinstance(lstat_raw(part.path + b"/" + name), bytes):
+                return True
+            if name in part.owners.whiteouts.get(part.ino, ()):
+                return False
+        return False
+
+    def _hide(self, name: bytes) -> None:
+        """Before a name goes away: let no layer below show it again."""
+        if self.lowers and self.lower_has(name):
+            self.fs.owners.whiteout(self.host_ino, name)
+            os.utime(self.host)
+
+    def _cover_lower(self, child: OverlayNode) -> None:
+        """A directory that appears over a lower name must not merge with it."""
+        if child.kind == DIRECTORY and self.lowers and self.lower_has(child.name):
+            self.fs.owners.set_opaque(child.host_ino)
+
+    def _vanished(self, child: OverlayNode) -> None:
+        child.gone = True
+        if child.kind == SYMLINK:
+            self.fs.forget_paths()
+        self.new_child(child.name)
+        self.packed = None
+
+
+def host_bits(mode: int) -> int:
+    """The permission bits the host file gets: the guest's, and always enough for ourselves."""
+    return (mode & 0o777) | (0o700 if mode & S_IFMT == DIRECTORY else 0o600)
+
+
+def fresh_record(mode: int, owner: tuple[int, int], rdev: int) -> Record:
+    """The record of a new file with these attributes; PLAIN if the host's own say it all."""
+    kind = mode & S_IFMT
+    if kind == SYMLINK or (kind in (DIRECTORY, REGULAR, FIFO) and mode & 0o7777 == host_bits(mode)):
+        mode = -1
+    elif kind in (DIRECTORY, REGULAR, FIFO):
+        rdev = 0
+    return Record(owner[0], owner[1], mode, rdev)

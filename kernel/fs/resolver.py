@@ -1,0 +1,259 @@
+"""From a path to a node: the one walk that every path call makes.
+
+Links are walked here, inside the container's tree: an absolute target starts at the process's root, `..`
+stops there, and leaving a mount goes to the parent of its mountpoint. The host is asked about single
+names only.
+
+Whole paths are remembered per starting directory. An entry is valid while its node is not `gone`;
+what could redirect a path without removing its last node - renaming or removing a directory or a link,
+mounting, changing a directory's permissions - clears everything. Only walks through directories
+that everybody may search enter the shared dictionaries, so a hit needs no permission check.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from kernel.errors import LinuxError
+from kernel.fs.metadata import DIRECTORY, SYMLINK
+from kernel.fs.permissions import CAP_DAC_READ_SEARCH, MAY_EXEC, permitted
+
+from kernel.host.linux_fs import (
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+)
+
+if TYPE_CHECKING:
+    from kernel.fs.node import Node
+    from kernel.task import Task
+
+PATH_MAX: Final = 4096
+MAX_LINKS: Final = 40
+_MAX_REMEMBERED: Final = 50_000
+
+Walks = dict[bytes, "Node"]
+
+
+class Memory:
+    """Remembered walks of processes that share a root directory.
+
+    For each starting directory four dictionaries: (follow, no-follow) walks that anybody may repeat, then
+    those that only a process with CAP_DAC_READ_SEARCH may.
+    """
+
+    __slots__ = ("_by_start", "count")
+
+    def __init__(self) -> None:
+        self._by_start: dict[Node, tuple[Walks, Walks, Walks, Walks]] = {}
+        self.count = 0
+
+    def of(self, start: Node) -> tuple[Walks, Walks, Walks, Walks]:
+        """The dictionaries for walks from `start`."""
+        found = self._by_start.get(start)
+        if found is None:
+            found = self._by_start[start] = ({}, {}, {}, {})
+        return found
+
+    def clear(self) -> None:
+        """Forget all walks. The dictionaries stay the same objects: contexts hold them."""
+        self.count = 0
+        for start, walks in list(self._by_start.items()):
+            for walk in walks:
+                walk.clear()
+            if start.gone:
+                del self._by_start[start]
+
+
+class Walk:
+    """The state of one resolution. `remember` says whether its result may be remembered, and how."""
+
+    __slots__ = ("links", "private", "remember", "root", "scope", "task", "top")
+
+    def __init__(self, task: Task, root: Node, scope: int = 0, top: Node | None = None) -> None:
+        """`scope`: RESOLVE_* flags of openat2(2), relative to the directory `top`."""
+        self.task = task
+        self.root = root
+        self.scope = scope
+        self.top = top
+        if scope & RESOLVE_IN_ROOT and top is not None:
+            self.root = top
+        self.links = 0
+        self.remember = True
+        self.private = False
+
+    def run(self, node: Node, path: bytes, follow: bool) -> Node:
+        """Walk `path` from `node`; the last node may be negative, or a link if not `follow`.
+
+        A trailing slash asks for a directory (and follows a last link).
+        """
+        task, root = self.task, self.root
+        scope = self.scope
+        if path[:1] == b"/":
+            if scope & RESOLVE_BENEATH:
+                raise LinuxError(errno.EXDEV)
+            node = root
+        pending = path.split(b"/")
+        pending.reverse()
+        must_be_directory = not pending[0]
+        while pending:
+            name = pending.pop()
+            if not name:
+                continue
+            kind = node.kind
+            if kind != DIRECTORY:
+                raise LinuxError(errno.ENOTDIR if kind else errno.ENOENT)
+            if node.mode & 0o111 != 0o111:
+                self._search(node)
+            if name == b".":
+                continue
+            if name == b"..":
+                node = self.up(node)
+                continue
+            child = node.children.get(name) or node.lookup(name)
+            while child.mounted is not None:
+                if scope & RESOLVE_NO_XDEV:
+                    raise LinuxError(errno.EXDEV)
+                child = child.mounted.root
+            if not child.fs.cached:
+                self.remember = False
+            if child.kind == SYMLINK and (follow or must_be_directory or any(pending)):
+                self.links += 1
+                if self.links > MAX_LINKS or scope & RESOLVE_NO_SYMLINKS:
+                    raise LinuxError(errno.ELOOP)
+                target = child.jump(task)
+                if target is not None:
+                    if scope:
+                        _refuse_magic(scope)
+                    node = target
+                    self.remember = False
+                    continue
+                text = child.readlink(task)
+                if not text:
+                    raise LinuxError(errno.ENOENT)
+                if text[:1] == b"/":
+                    if scope & RESOLVE_BENEATH:
+                        raise LinuxError(errno.EXDEV)
+                    node = root
+                parts = text.split(b"/")
+                parts.reverse()
+                if not parts[0] and not any(pending):
+                    must_be_directory = True
+                pending += parts
+                continue
+            node = child
+        if must_be_directory and node.kind != DIRECTORY:
+            if node.kind:
+                raise LinuxError(errno.ENOTDIR)
+            self.remember = False
+        return node
+
+    def up(self, node: Node) -> Node:
+        """`..` of `node`."""
+        root = self.root
+        if node is self.top and self.scope & RESOLVE_BENEATH:
+            raise LinuxError(errno.EXDEV)
+        while node is not root:
+            if node.parent is not None:
+                return node.parent
+            if node.fs.mountpoint is None:
+                break
+            if self.scope & RESOLVE_NO_XDEV:
+                raise LinuxError(errno.EXDEV)
+            node = node.fs.mountpoint
+        return node
+
+    def _search(self, node: Node) -> None:
+        node.refresh()
+        who = self.task.credentials
+        if not permitted(node, who, MAY_EXEC):
+            raise LinuxError(errno.EACCES)
+        if who.can(CAP_DAC_READ_SEARCH):
+            self.private = True
+        else:
+            self.remember = False
+
+
+def _refuse_magic(scope: int) -> None:
+    if scope & RESOLVE_NO_MAGICLINKS:
+        raise LinuxError(errno.ELOOP)
+    if scope & (RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_NO_XDEV):
+        raise LinuxError(errno.EXDEV)
+
+
+def walk(task: Task, start: Node, path: bytes, follow: bool = True) -> Node:
+    """The node at `path` (relative to `start`), negative if the last name does not exist.
+
+    Raises LinuxError ENOENT, ENOTDIR, EACCES, ELOOP or ENAMETOOLONG.
+    """
+    context = task.fs
+    if path[:1] == b"/":
+        start = context.root
+    remembered = context.memory.of(start)
+    index = 0 if follow else 1
+    node = remembered[index].get(path)
+    if node is not None and not node.gone:
+        return node
+    if remembered[2]:
+        node = remembered[index + 2].get(path)
+        if node is not None and not node.gone and task.credentials.can(CAP_DAC_READ_SEARCH):
+            return node
+    if not path:
+        raise LinuxError(errno.ENOENT)
+    if len(path) >= PATH_MAX:
+        raise LinuxError(errno.ENAMETOOLONG)
+    if not start.fs.cached:
+        return Walk(task, context.root).run(start, path, follow)
+    state = Walk(task, context.root)
+    node = state.run(start, path, follow)
+    if state.remember and path[-1:] not in (b"/", b"."):
+        memory = context.memory
+        memory.count += 1
+        if memory.count > _MAX_REMEMBERED:
+            memory.clear()
+        remembered[index + 2 if state.private else index][path] = node
+    return node
+
+
+def resolve(task: Task, start: Node, path: bytes, follow: bool = True) -> Node:
+    """`walk`, with ENOENT when nothing has that name."""
+    node = walk(task, start, path, follow)
+    if not node.kind:
+        raise LinuxError(errno.ENOENT)
+    return node
+
+
+def resolve_parent(task: Task, start: Node, path: bytes) -> tuple[Node, bytes, bool]:
+    """(directory, last name, whether a slash follows it). The last name is not looked up.
+
+    The name is b"." or b".." or b"" (the path is the root) where the path ends so.
+    """
+    if not path:
+        raise LinuxError(errno.ENOENT)
+    if len(path) >= PATH_MAX:
+        raise LinuxError(errno.ENAMETOOLONG)
+    bare = path.rstrip(b"/")
+    above, _, name = bare.rpartition(b"/")
+    if not bare:
+        return task.fs.root, b"", True
+    if above:
+        directory = resolve(task, start, above)
+    else:
+        directory = task.fs.root if path[:1] == b"/" else start
+    if directory.kind != DIRECTORY:
+        raise LinuxError(errno.ENOTDIR)
+    if directory.mode & 0o111 != 0o111:
+        directory.refresh()
+        if not permitted(directory, task.credentials, MAY_EXEC):
+            raise LinuxError(errno.EACCES)
+    return directory, name, len(bare) != len(path)
+
+
+def covered(node: Node) -> Node:
+    """What is seen at `node`: the root of what is mounted there, or the node itself."""
+    while node.mounted is not None:
+        node = node.mounted.root
+    return node
