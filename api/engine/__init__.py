@@ -1,0 +1,1 @@
+"""What the daemon knows: images, containers, volumes, networks. Nothing here knows HTTP."""

@@ -1,0 +1,78 @@
+"""What a container is doing, as stored and as shown."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from api.engine.timestamps import human_duration, now_ns, rfc3339
+
+
+@dataclass(slots=True)
+class State:
+    """A container's state; times are ns, 0 is never."""
+
+    running: bool = False
+    paused: bool = False
+    restarting: bool = False
+    removing: bool = False
+    dead: bool = False
+    oom_killed: bool = False
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    started_ns: int = 0
+    finished_ns: int = 0
+
+    @property
+    def status(self) -> str:
+        """Docker's one word."""
+        words = (
+            (self.running and self.paused, "paused"),
+            (self.restarting, "restarting"),
+            (self.running, "running"),
+            (self.removing, "removing"),
+            (self.dead, "dead"),
+            (self.started_ns == 0 and self.finished_ns == 0, "created"),
+        )
+        return next((word for holds, word in words if holds), "exited")
+
+    def describe(self) -> str:
+        """The STATUS column of `docker ps`."""
+        now = now_ns()
+        up = human_duration((now - self.started_ns) / 1e9)
+        down = human_duration((now - self.finished_ns) / 1e9)
+        match self.status:
+            case "paused":
+                return f"Up {up} (Paused)"
+            case "restarting":
+                return f"Restarting ({self.exit_code}) {down} ago"
+            case "running":
+                return f"Up {up}"
+            case "removing":
+                return "Removal In Progress"
+            case "dead":
+                return "Dead"
+            case "created":
+                return "Created"
+        return f"Exited ({self.exit_code}) {down} ago"
+
+    def to_inspect(self) -> dict[str, Any]:
+        """The State object of `docker inspect`."""
+        return {
+            "Status": self.status,
+            "Running": self.running or self.restarting,
+            "Paused": self.paused,
+            "Restarting": self.restarting,
+            "OOMKilled": self.oom_killed,
+            "Dead": self.dead,
+            "Pid": self.pid,
+            "ExitCode": self.exit_code,
+            "Error": self.error,
+            "StartedAt": rfc3339(self.started_ns),
+            "FinishedAt": rfc3339(self.finished_ns),
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """For the container's file."""
+        return asdict(self)

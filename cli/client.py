@@ -1,0 +1,163 @@
+"""A small synchronous client of the daemon's API: the standard library, and a unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from api.engine.home import Home
+from api.versions import API_VERSION
+
+_PREFIX = f"/v{API_VERSION}"
+
+
+class ClientError(Exception):
+    """The daemon refused, or cannot be reached; `status` is 0 then."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = connect(self._path)
+
+
+class Client:
+    """Talks to one daemon."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = os.fspath(socket_path)
+
+    @classmethod
+    def for_home(cls, home: Home) -> Client:
+        """The daemon of a home, or the one that DOCKER_HOST names."""
+        address = os.environ.get("DOCKER_HOST", "")
+        if address.startswith("unix://") and "DDOCK_HOME" not in os.environ:
+            return cls(Path(address.removeprefix("unix://")))
+        return cls(home.socket)
+
+    @property
+    def address(self) -> str:
+        """For DOCKER_HOST."""
+        return f"unix://{self._path}"
+
+    def answers(self) -> bool:
+        """Whether a daemon is there."""
+        try:
+            self.request("GET", "/_ping")
+        except (ClientError, OSError):
+            return False
+        return True
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+    ) -> Any:
+        """One request; the JSON answer, or None. Raises ClientError."""
+        response = self._send(method, path, query, body)
+        data = response.read()
+        if response.status >= 400:
+            raise ClientError(_message(data), response.status)
+        is_json = response.headers.get("Content-Type", "").startswith("application/json")
+        return json.loads(data) if data and is_json else None
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+    ) -> Iterator[bytes]:
+        """A streaming answer, as it comes; its head has arrived on return. Raises ClientError."""
+        response = self._send(method, path, query, body)
+        if response.status >= 400:
+            raise ClientError(_message(response.read()), response.status)
+        return iter(lambda: response.read1(65536), b"")
+
+    def messages(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+    ) -> Iterator[dict[str, Any]]:
+        """A stream of JSON lines; its head has arrived on return. Raises ClientError."""
+        return _parsed(self.stream(method, path, query, body))
+
+    def hijack(self, path: str, query: Mapping[str, Any]) -> tuple[socket.socket, bytes]:
+        """Attach: the raw connection, and what arrived behind the 101. Raises ClientError."""
+        connection = connect(self._path)
+        head = (
+            f"POST {_PREFIX}{path}?{urlencode(query)} HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            chunk = connection.recv(65536)
+            if not chunk:
+                raise ClientError("the daemon closed the connection")
+            data += chunk
+        answer, _, rest = data.partition(b"\r\n\r\n")
+        status = int(answer.split(b" ", 2)[1])
+        if status not in (101, 200):
+            raise ClientError(_message(rest), status)
+        return connection, rest
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, Any] | None, body: Any
+    ) -> http.client.HTTPResponse:
+        connection = _UnixConnection(self._path)
+        target = _PREFIX + path + (f"?{urlencode(query, doseq=True)}" if query else "")
+        headers = {"User-Agent": "ddock"}
+        if isinstance(body, dict):
+            body, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        connection.request(method, target, body, headers)
+        return connection.getresponse()
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to the socket. Raises ClientError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        raise ClientError(
+            f"cannot connect to the ddock daemon at unix://{path}: {error.strerror}."
+            " Is it running? `ddock daemon` starts it."
+        ) from None
+    return connection
+
+
+def _parsed(chunks: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in filter(None, map(bytes.strip, lines)):
+            message = json.loads(line)
+            if "error" in message:
+                raise ClientError(message["error"], 500)
+            yield message
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data.decode(errors="replace").strip() or "no message"
