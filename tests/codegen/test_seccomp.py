@@ -42,8 +42,8 @@ def judge(
     return bpf.run(code, data)[0]
 
 
-def verdict(name: str, *args: int, **where: int) -> int:
-    return judge(TABLE.numbers[name], *args, **where)
+def verdict(name: str, *args: int, ip: int = IN_STUB) -> int:
+    return judge(TABLE.numbers[name], *args, ip=ip)
 
 
 # ------------------------------------------------------------------------------------ who calls

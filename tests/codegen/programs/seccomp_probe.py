@@ -54,7 +54,8 @@ def _assemble(text: str) -> bytes:
 
 def _map(libc: ctypes.CDLL, address: int, length: int) -> None:
     libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+    c_int = ctypes.c_int
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, c_int, c_int, c_int, ctypes.c_long]
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10_0000  # MAP_FIXED_NOREPLACE
     prot = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
     if libc.mmap(address, length, prot, flags, -1, 0) != address:
