@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, Slot
 from kernel.clock import Clock
+from kernel.credentials import Credentials
 from kernel.dispatch import Dispatcher
 from kernel.errors import LinuxError
 from kernel.host.linux import tgkill
 from kernel.loader import prepare
+from kernel.look import Look
 from kernel.process import Process
 from kernel.ring import Ring
 from kernel.signals.sending import child_info, send_to_process
@@ -37,7 +39,6 @@ from kernel.task import Task, Waiter
 if TYPE_CHECKING:
     from codegen.cache import TranslationCache
     from codegen.image import StubImage
-    from kernel.credentials import Credentials
     from kernel.fs.context import FsContext
     from kernel.fs.mounts import MountTable
     from kernel.slot import SlotMemory
@@ -65,7 +66,6 @@ class Container:
         spec: ContainerSpec,
         abi: Table,
         stub: StubImage,
-        cache: TranslationCache | None,
         mounts: MountTable,
         on_end: Callable[[int], None],
     ) -> None:
@@ -73,7 +73,8 @@ class Container:
         self.abi = abi
         self.stub = stub
         self.stub_fd = os.open(stub.path, os.O_RDONLY | os.O_CLOEXEC)
-        self.cache = cache
+        self.cache: TranslationCache | None = None
+        self.capabilities = 0  # the bounding set of what starts from outside
         self.mounts = mounts
         self.hostname = spec.hostname.encode()
         self.domainname = spec.domainname.encode() or b"(none)"
@@ -284,9 +285,8 @@ class Container:
         process.stop_timers()
         process.zombie = True
         self._adopt(process)
-        for waiter in process.exit_waiters:
-            waiter.wake(process.status)
-        process.exit_waiters.clear()
+        for told in process.on_end:
+            told(process.status)
         parent = process.parent
         if process.pid == 1:
             self.bury(process)
@@ -345,6 +345,14 @@ class Container:
         self.kill_all()
         self.ended = True
         self._on_end(init.status or 0)
+
+    def look(self, credentials: Credentials, fs: FsContext) -> Look:
+        """Path look-ups from outside, as somebody who is no process yet."""
+        return Look(self, credentials, fs)
+
+    def read_file(self, path: bytes) -> bytes | None:
+        """A guest file's content as root sees it; None when it cannot be read."""
+        return self.look(Credentials(), self.mounts.context()).read(path)
 
     def restart_rule(self, number: int) -> str:
         """The restart class of a system call."""

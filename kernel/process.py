@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from codegen.layout import Slot
@@ -81,7 +82,7 @@ class Process:
         self.oom_score_adj = parent.oom_score_adj if parent is not None else 0
         self.start_time_ns = container.clock.monotonic_ns()
         self.waiters: list[Waiter] = []  # tasks of this process inside wait4 or waitid
-        self.exit_waiters: list[Waiter] = []  # whoever waits for this process's end
+        self.on_end: list[Callable[[int], None]] = []  # called with the wait status
         self.usage: os.waitid_result | None = None
         self.rusage: tuple[float, float, int] = (0.0, 0.0, 0)
         self.children_rusage: tuple[float, float, int] = (0.0, 0.0, 0)

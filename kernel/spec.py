@@ -16,8 +16,8 @@ class MountEntry(TypedDict):
 
     `type` "bind" mounts the host path `source`; "tmpfs" has an empty `source`.
     `options` are mount(8) words: `size=64m`, `mode=1777`, `noexec`, `nosuid`, `nodev`, `ro`,
-    `rprivate`; and for binds of volumes the two words `volume` and, when the volume is new and is to
-    receive what the image holds at `target`, `copy`.
+    `rprivate`; and for binds of volumes the two words `volume` and, when the volume is new and is
+    to receive what the image holds at `target`, `copy`.
     """
 
     type: Literal["bind", "tmpfs"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from kernel.capabilities import CAP_NET_ADMIN
 from kernel.errors import LinuxError
-from kernel.net import plan, sockaddr
+from kernel.net import hostsock, plan, sockaddr
 from kernel.net.network import ANY4, LOCALHOST4, LOCALHOST6
 from kernel.reply import Reply
 
@@ -42,6 +42,7 @@ _CHANGES: Final = frozenset(
         0x8931, 0x8932, 0x8943, 0x8953, 0x8955, 0x8971,
     )
 )  # fmt: skip
+_NATIVE: Final = (0x8905, 0x8906, 0x8907)  # SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS
 IOCTLS: Final = _CHANGES | {
     _SIOCGIFNAME, _SIOCGIFCONF, _SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFDSTADDR, _SIOCGIFBRDADDR,
     _SIOCGIFNETMASK, _SIOCGIFMETRIC, _SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFINDEX, _SIOCGIFCOUNT,
@@ -100,8 +101,13 @@ def interfaces(network: Network) -> list[Interface]:
     return found
 
 
-async def socket_ioctl(task: Task, request: int, argument: int) -> Answer:
-    """ioctl(2) on a socket with one of IOCTLS; `argument` is the guest's struct ifreq or ifconf."""
+async def socket_ioctl(task: Task, fd: int, request: int, argument: int) -> Answer:
+    """ioctl(2) with a request of type 0x89: the container's ioctl_handler (sockios.h)."""
+    if request in _NATIVE:
+        return Reply.hostcall("ioctl", fd, request, argument)
+    with hostsock.closing(await task.take_fd(fd)) as host_fd:
+        if request not in IOCTLS or hostsock.domain(host_fd) < 0:
+            raise LinuxError(errno.ENOTTY)
     network: Network = task.process.container.network
     if request in _CHANGES:
         task.credentials.require(CAP_NET_ADMIN)

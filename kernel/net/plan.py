@@ -1,7 +1,7 @@
 """Where a container's private addresses and ports lie on the host. Pure arithmetic, no state.
 
-Every container owns a 20-bit number, given as its private loopback address 127.x.y.z with x in
-1..15. The high half of x stays free for a *kind*: the guest's 127.0.0.1, 0.0.0.0, its ethernet
+Every container owns a 20-bit number, given as its private loopback address 127.x.y.z, where the low
+half of x is not 0. The high half of x says a *kind*: the guest's 127.0.0.1, 0.0.0.0, its ethernet
 address, ::1 and :: each get a host address of their own, so that sockets bound to different guest
 addresses never meet. Ports are permuted (differently for each container), because a host service or
 a published port that listens on 0.0.0.0:N would keep everyone from 127.anything:N. Ports below 1024
@@ -63,11 +63,11 @@ class Endpoint(NamedTuple):
 
 
 def owner_of(loopback: str) -> int:
-    """The container number in 127.x.y.z; ValueError unless x is in 1..15."""
+    """The container number in 127.x.y.z, of x only the low half; ValueError if that is 0."""
     packed = socket.inet_aton(loopback)
-    if packed[0] != 127 or not 1 <= packed[1] <= 15:
+    if packed[0] != 127 or not packed[1] & 15:
         raise ValueError(f"not a container's loopback address: {loopback}")
-    return int.from_bytes(packed[1:])
+    return int.from_bytes(packed[1:]) & 0xFFFFF
 
 
 def loopback_of(owner: int) -> str:

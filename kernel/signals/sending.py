@@ -11,13 +11,11 @@ from kernel.signals.state import (
     CLD_CONTINUED,
     CLD_STOPPED,
     SA_NOCLDSTOP,
-    SI_KERNEL,
     SIG_DFL,
     SIGCHLD,
     SIGCONT,
     SIGKILL,
     STOPS,
-    SYNCHRONOUS,
     Info,
     Pending,
     bit,
@@ -95,9 +93,8 @@ def send_to_task(task: Task, info: Info) -> None:
 
 
 def _shielded(process: Process, info: Info) -> bool:
-    """PID 1 takes from inside its namespace only what it handles (pid_namespaces(7))."""
-    default = process.signals.actions[info.signal].handler == SIG_DFL
-    return default and info.code != SI_KERNEL and not bit(info.signal) & SYNCHRONOUS
+    """PID 1 takes only what it handles (pid_namespaces(7)); faults do not come this way."""
+    return process.signals.actions[info.signal].handler == SIG_DFL
 
 
 def _prepare(process: Process, info: Info) -> bool:

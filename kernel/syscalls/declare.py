@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.layout import NULL_ARGUMENT, PAYLOAD, Slot
+from codegen.layout import NULL_ARGUMENT, OVERSIZE_ARGUMENT, PAYLOAD, Slot
 from kernel.abi import Kind
 
 _ARGS = Slot.ARGS // 8
@@ -27,6 +27,7 @@ class Restart(enum.Enum):
     NEVER = "never"  # EINTR, always
     ALWAYS = "always"  # restarted when every handler that ran has SA_RESTART
     NOHAND = "nohand"  # restarted only when no handler ran
+    BLOCK = "block"  # like nohand, for calls with a timeout (ERESTART_RESTARTBLOCK)
 
 
 @dataclass
@@ -115,9 +116,14 @@ def _compile(handler: Handler) -> Callable[..., Any]:
     return call
 
 
-def _vector(mm: Any, descriptor: int) -> list[bytes]:
-    """Strings of a copied-in NULL-terminated vector; NULL is an empty one (execve(2), NOTES)."""
+def _vector(mm: Any, descriptor: int) -> list[bytes] | None:
+    """Strings of a copied-in NULL-terminated vector; NULL is an empty one (execve(2), NOTES).
+
+    None: it did not fit the payload, the handler fetches it itself.
+    """
     length = descriptor >> 32
+    if length == OVERSIZE_ARGUMENT:
+        return None
     if length in (NULL_ARGUMENT, 0):
         return []
     offset = (descriptor & 0xFFFFFFFF) + PAYLOAD

@@ -1,1 +1,0 @@
-"""Confinement of a container's first process: the walls are up before any guest code runs."""

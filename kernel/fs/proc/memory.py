@@ -1,0 +1,107 @@
+"""/proc/PID/maps and its relatives: the host's, without the stub and with the container's paths.
+
+Hidden are the stub with its slots, and the low tables that patched text jumps through. Text that runs
+from the translation cache is shown as the file it was made from, which the mapping before it names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from kernel.fs.proc import host
+
+if TYPE_CHECKING:
+    from kernel.fs.node import FileSystem
+    from kernel.process import Process
+    from kernel.task import Task
+
+STUB: Final = range(0x6800_0000_0000, 0x6801_0000_0000)
+LOW_TABLES: Final = range(0x050F_0000, 0x0516_0000)
+_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)")
+
+
+def maps(task: Task, process: Process) -> bytes:
+    """/proc/PID/maps."""
+    return b"".join(line for line, _ in _mappings(task, process, b"maps"))
+
+
+def smaps(task: Task, process: Process) -> bytes:
+    """/proc/PID/smaps."""
+    return b"".join(line + details for line, details in _mappings(task, process, b"smaps"))
+
+
+def smaps_rollup(task: Task, process: Process) -> bytes:
+    """/proc/PID/smaps_rollup: the sums of smaps."""
+    totals: dict[bytes, int] = {}
+    first, last = None, b"0"
+    for line, details in _mappings(task, process, b"smaps"):
+        start, _, rest = line.partition(b"-")
+        first = first or start
+        last = rest.partition(b" ")[0]
+        for row in details.splitlines():
+            name, _, value = row.partition(b":")
+            fields = value.split()
+            if len(fields) == 2 and fields[1] == b"kB" and not name.endswith(b"PageSize"):
+                totals[name] = totals.get(name, 0) + int(fields[0])
+    totals.pop(b"Size", None)
+    out = [b"%s-%s ---p 00000000 00:00 0 %25s\n" % (first or b"0", last, b"[rollup]")]
+    out += [b"%-16s%8d kB\n" % (name + b":", value) for name, value in totals.items()]
+    return b"".join(out)
+
+
+def _mappings(task: Task, process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(header line, detail lines) of each mapping the guest may see."""
+    mounts = process.container.mounts
+    cache = os.fsencode(getattr(process.container.spec, "cache", "")) or b"\0"
+    header = b""
+    details: list[bytes] = []
+    before = (0, 0, b"", b"")  # end, next file offset, device and inode, path of the last mapping
+    for line in host.read_of(process, name).splitlines(keepends=True):
+        match = _LINE.match(line)
+        if match is None:
+            details.append(line)
+            continue
+        if header:
+            yield header, b"".join(details)
+        header, details = b"", []
+        start, end, offset = (int(match[i], 16) for i in (1, 2, 4))
+        if _hidden(process, start, end):
+            continue
+        path, identity = match[7], match[5] + b" " + match[6]
+        if path.startswith(cache):
+            if before[0] != start:
+                path, identity = b"", b"00:00 0"
+            else:
+                offset, identity, path = before[1:]
+        elif path.startswith(b"/"):
+            path, identity = _translate(process, path, match[5], match[6])
+        before = (end, offset + end - start, identity, path)
+        text = b"%s-%s %s %08x %s " % (match[1], match[2], match[3], offset, identity)
+        header = text.ljust(73) + path + b"\n" if path else text + b"\n"
+    if header:
+        yield header, b"".join(details)
+
+
+def _hidden(process: Process, start: int, end: int) -> bool:
+    if start < STUB.stop and end > STUB.start:
+        return True
+    return process.patchable and start < LOW_TABLES.stop and end > LOW_TABLES.start
+
+
+def _translate(
+    process: Process, path: bytes, device: bytes, ino: bytes
+) -> tuple[bytes, bytes]:
+    mounts = process.container.mounts
+    plain = path.replace(b"\\012", b"\n")
+    if plain.startswith((b"/memfd:", b"/SYSV", b"/dev/zero", b"/dev/shm/ddock-slot")):
+        return path, device + b" " + ino
+    found = mounts.locate(plain)
+    if found is None:
+        return (path if plain.startswith(b"/dev/") else b""), b"00:00 0"
+    fs: FileSystem = found[0]
+    guest = mounts.guest_path(plain) or b""
+    shown = b"%02x:%02x %s" % (os.major(fs.device), os.minor(fs.device), ino)
+    return guest.replace(b"\n", b"\\012"), shown

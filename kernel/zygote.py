@@ -1,0 +1,133 @@
+"""The zygote: has imported everything, and forks a kernel process for each container.
+
+    python -m kernel.zygote FD
+
+FD is a SEQPACKET socket to the daemon. A fork of a warm process takes a few milliseconds and shares
+its memory; a Python start takes hundreds. The zygote runs no event loop and opens nothing that a
+kernel would have to close but its socket. When the daemon hangs up, the zygote ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+import tables
+from codegen.image import StubImage, build_stub
+from kernel import session
+from kernel.marshal import rows
+from kernel.spec import ContainerSpec
+
+_MAX_PACKET_BYTES = 256 << 10
+_log = logging.getLogger("ddock.zygote")
+
+
+class Zygote:
+    """The fork server."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._stubs: dict[str, StubImage] = {}
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def serve(self) -> None:
+        """Fork kernels until the daemon hangs up."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+                self._reap()
+            if self._socket.fileno() in ready:
+                data, fds, _, _ = socket.recv_fds(self._socket, _MAX_PACKET_BYTES, 16)
+                if not data:
+                    return
+                self._boot(msgpack.unpackb(data, unicode_errors="surrogateescape"), list(fds))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._send({"op": "died", "pid": pid, "status": os.waitstatus_to_exitcode(status)})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._socket.send(msgpack.packb(message, unicode_errors="surrogateescape"))
+        except OSError as error:
+            _log.warning("daemon does not listen: %s", error)
+
+    def _boot(self, message: dict[str, Any], fds: list[int]) -> None:
+        try:
+            spec = ContainerSpec.from_dict(message["spec"])
+            stub = self._stub(spec.cache)
+            pid = os.fork()
+        except Exception as error:
+            _log.exception("boot failed")
+            self._send({"ok": False, "error": {"kind": "internal", "message": str(error)}})
+        else:
+            if pid == 0:
+                self._become_kernel(spec, stub, fds)
+            self._send({"ok": True, "pid": pid})
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _become_kernel(self, spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._socket.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            session.run(spec, stub, fds)
+            status = 0
+        except BaseException:
+            _log.exception("kernel of %s failed", spec.id[:12])
+        finally:
+            logging.shutdown()
+            os._exit(status)
+
+    def _stub(self, cache: str) -> StubImage:
+        stub = self._stubs.get(cache)
+        if stub is None:
+            abi = tables.load("x86_64")
+            stub = build_stub("x86_64", abi.numbers, rows(abi), Path(cache))
+            self._stubs[cache] = stub
+        return stub
+
+
+def main() -> None:
+    """Serve the socket whose number is the only argument."""
+    logging.basicConfig(
+        level=os.environ.get("DDOCK_LOG", "WARNING"), format="%(asctime)s %(name)s %(message)s"
+    )
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    session.warm_up()
+    gc.collect()
+    gc.freeze()
+    Zygote(sock).serve()
+
+
+
+if __name__ == "__main__":
+    main()
