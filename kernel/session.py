@@ -26,6 +26,7 @@ from kernel.container import Container
 from kernel.control import Control
 from kernel.fs import namespace
 from kernel.host.landlock import landlock_version
+from kernel.net.network import Network
 from kernel.packets import Message, PacketChannel
 from kernel.spec import ContainerSpec
 
@@ -78,6 +79,7 @@ async def _serve(spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
         return
     container = Container(spec, tables.load("x86_64"), stub, mounts, end)
     container.capabilities = docker_capabilities(spec.cap_add, spec.cap_drop, spec.privileged)
+    container.network = Network(spec.address, spec.id, spec.network)
     container.confinement = Confinement(container, landlock_version() > 0)
     container.start(loop)
     control = Control(container, fds[1:4])

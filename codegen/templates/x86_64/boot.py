@@ -7,9 +7,9 @@ bell page. Host signals are blocked (the program that exec'ed did it) until ENTE
 from __future__ import annotations
 
 from codegen.asm.x86_64 import (
+    Mem,
     Reg,
     at,
-    ecx,
     edi,
     edx,
     esi,
@@ -23,6 +23,7 @@ from codegen.asm.x86_64 import (
     r15,
     rax,
     rbx,
+    rcx,
     rdi,
     rsi,
     rsp,
@@ -31,7 +32,6 @@ from codegen.layout import BELLS_BASE, PAGE, PAYLOAD, SLOT_SIZE, STACK_TOP, Requ
 from codegen.templates.x86_64.common import HostCall, Stub
 from codegen.templates.x86_64.program import common_start, receive_message
 
-BOOT_COPY_BYTES = 1024  # of the host's initial stack: argc, argv, envp, auxv
 _SA_FLAGS = 4 | 0x0800_0000 | 0x0400_0000  # SA_SIGINFO | SA_ONSTACK | SA_RESTORER
 _UNHANDLED = (9, 17, 18, 19)  # KILL, CHLD (never ours), CONT and STOP
 _EINTR = -4
@@ -63,21 +63,35 @@ def boot(s: Stub) -> None:
     _install_handlers(s)
     a.mov(gs(Slot.NR), Request.BOOT)
     a.mov(gs(Slot.ARGS), r15)
-    a.mov(rsi, r15)
-    a.lea(rdi, at(r14, PAYLOAD))
+    _copy_stack(s)
     a.lea(rsp, at(r14, STACK_TOP))
-    a.mov(ecx, BOOT_COPY_BYTES // 8)
-    # Near the top of the stack fewer bytes may exist: a fault just ends the copy.
-    a.load_address(rax, s["boot_copied"])
-    a.mov(gs(Slot.FIXUP), rax)
-    a.rep_movsq()
-    s.bind("boot_copied")
-    a.mov(gs(Slot.FIXUP), 0)
     a.jmp(s["post"])
     s.bind("boot_failed")
     a.mov(edi, 127)
     s.host_call(HostCall.EXIT_GROUP)
     a.ud2()
+
+
+def _copy_stack(s: Stub) -> None:
+    """argc, argv, envp and auxv at r15 into the payload.
+
+    Exactly these: they end close to the top of the stack, and no fault can be caught yet.
+    """
+    a = s.a
+    environment, auxiliary = a.label("boot_environment"), a.label("boot_auxiliary")
+    a.mov(rcx, at(r15))
+    a.lea(rsi, Mem(r15, 16, rcx, 8))
+    for label, step in ((environment, 8), (auxiliary, 16)):
+        a.bind(label)
+        a.mov(rax, at(rsi))
+        a.add(rsi, step)
+        a.test(rax, rax)
+        a.jne(label)
+    a.mov(rcx, rsi)
+    a.sub(rcx, r15)
+    a.mov(rsi, r15)
+    a.lea(rdi, at(r14, PAYLOAD))
+    a.rep_movsb()
 
 
 def _map(s: Stub, address: Reg, length: int, descriptor: Reg) -> None:
