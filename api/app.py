@@ -1,11 +1,12 @@
 """The HTTP application: Quart with Docker's routes, version prefixes and headers.
 
-The prefix `/v1.NN` is taken off before routing and kept as `scope["ddock.version"]`; the headers that
-every answer of a Docker daemon has are put on at the same place, so that errors have them too.
+The prefix `/v1.NN` is taken off before routing and kept as `scope["ddock.version"]`. The headers
+that every answer of a Docker daemon has are put on at the same place: errors have them too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -37,8 +38,6 @@ class _BoundedBody(Body):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        import asyncio
-
         self.room = asyncio.Event()
         self.collected = False
 
@@ -60,7 +59,7 @@ class _BoundedBody(Body):
 
 
 class _Request(Request):
-    body_class = _BoundedBody
+    body_class: type[Body] = _BoundedBody
 
 
 class _Connection(ASGIHTTPConnection):
@@ -87,12 +86,15 @@ class Application(Quart):
         super().__init__(__name__, static_folder=None, template_folder=None)
         self.engine = engine
         self.config.update(
-            BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None, PROVIDE_AUTOMATIC_OPTIONS=False
+            BODY_TIMEOUT=None,
+            RESPONSE_TIMEOUT=None,
+            MAX_CONTENT_LENGTH=None,
+            PROVIDE_AUTOMATIC_OPTIONS=False,
         )
         self.url_map.merge_slashes = False
         self.url_map.strict_slashes = False
         register_errors(self)
-        from api.routes import BLUEPRINTS
+        from api.routes import BLUEPRINTS  # noqa: PLC0415 - routes import this module
 
         for blueprint in BLUEPRINTS:
             self.register_blueprint(blueprint)
@@ -123,16 +125,14 @@ def engine() -> Engine:
 
 def api_version() -> tuple[int, int]:
     """The API version the client speaks."""
-    return cast(tuple[int, int], request.scope["ddock.version"])  # type: ignore[index]
+    return cast(tuple[int, int], cast(Scope, request.scope)["ddock.version"])
 
 
 def version_complaint(text: str) -> str:
     """Why a client of this version cannot be served; empty when it can."""
     version = parse_version(text)
     if version > parse_version(API_VERSION):
-        return (
-            f"client version {text} is too new. Maximum supported API version is {API_VERSION}"
-        )
+        return f"client version {text} is too new. Maximum supported API version is {API_VERSION}"
     if version < parse_version(MIN_API_VERSION):
         return (
             f"client version {text} is too old. Minimum supported API version is"

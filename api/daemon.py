@@ -1,6 +1,6 @@
 """The daemon process: one per home. Lock, pid file, socket, engine, and a clean end.
 
-The lock file decides who is the daemon; the pid file and the socket are only there for others to find.
+The lock file decides who is the daemon; pid file and socket are only there for others to find it.
 A socket left by a dead daemon is removed by the next one that holds the lock.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -34,7 +35,9 @@ class DaemonError(Exception):
 class Daemon:
     """Runs until SIGTERM or SIGINT."""
 
-    def __init__(self, home: Home, socket: Path | None = None, zygote: str = DEFAULT_ZYGOTE) -> None:
+    def __init__(
+        self, home: Home, socket: Path | None = None, zygote: str = DEFAULT_ZYGOTE
+    ) -> None:
         self._home = home
         self._socket = socket or home.socket
         self._zygote = zygote
@@ -45,8 +48,10 @@ class Daemon:
         for directory in (self._home.root, self._home.run, self._home.log):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if len(os.fsencode(self._socket)) > _SOCKET_PATH_BYTES:
-            raise DaemonError(f"the socket path is longer than {_SOCKET_PATH_BYTES} bytes:"
-                              f" {self._socket} (choose another with --socket)")
+            raise DaemonError(
+                f"the socket path is longer than {_SOCKET_PATH_BYTES} bytes:"
+                f" {self._socket} (choose another with --socket)"
+            )
         self._take_lock()
         try:
             _set_up_logging(self._home.daemon_log)
@@ -55,8 +60,8 @@ class Daemon:
             os.close(self._lock)
 
     async def _serve(self) -> None:
-        from api.app import Application
-        from api.hijack import HttpServer
+        from api.app import Application  # noqa: PLC0415 - `ddock stop` does without HTTP
+        from api.hijack import HttpServer  # noqa: PLC0415
 
         _raise_limits()
         loop = asyncio.get_running_loop()
@@ -125,8 +130,6 @@ def _set_up_logging(path: Path) -> None:
 
 def _raise_limits() -> None:
     """As many descriptors as the host grants: each running container holds about eight."""
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, cast
 
-import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -274,4 +273,3 @@ class HttpServer:
             transport.close()
         if self._watcher is not None:
             self._watcher.close()
-

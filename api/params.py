@@ -1,4 +1,4 @@
-"""Reading requests as Docker clients write them: Go's and Python's booleans, both spellings of filters."""
+"""Reading requests as clients in Go and in Python write them: booleans, filters, JSON."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def integer(name: str) -> int | None:
     try:
         return int(value)
     except ValueError:
-        raise InvalidParameter(
-            f'strconv.Atoi: parsing "{value}": invalid syntax'
-        ) from None
+        raise InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax') from None
 
 
 async def json_body() -> dict[str, Any]:
@@ -48,7 +46,7 @@ async def json_body() -> dict[str, Any]:
             f"unsupported Content-Type header ({kind}): must be 'application/json'"
         )
     try:
-        value = json.loads(data)
+        value: Any = json.loads(data)
     except ValueError as error:
         raise InvalidParameter(f"invalid JSON: {error}") from None
     if value is None:
@@ -58,7 +56,7 @@ async def json_body() -> dict[str, Any]:
     if b"\\ud" in data.lower():  # lone surrogates are not text; Go replaces them too
         plain = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
         value = json.loads(plain.decode("utf-16", "replace"))
-    return value
+    return dict(value)
 
 
 class Filters:
@@ -79,8 +77,6 @@ class Filters:
         for key, values in parsed.items():
             if key not in known:
                 raise InvalidParameter(f"invalid filter '{key}'")
-            if isinstance(values, dict):
-                values = [value for value, wanted in values.items() if wanted]
             self._values[key] = [str(value) for value in _as_list(values)]
 
     def __contains__(self, key: str) -> bool:
@@ -109,6 +105,8 @@ class Filters:
 
 
 def _as_list(values: Any) -> list[Any]:
+    if isinstance(values, dict):
+        return [value for value, wanted in values.items() if wanted]
     return list(values) if isinstance(values, list | tuple) else [values]
 
 

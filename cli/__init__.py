@@ -1,1 +1,1 @@
-"""The `ddock` command: start and stop the daemon, and do without a docker CLI where there is none."""
+"""The `ddock` command: the daemon's start and stop, and a stand-in for the docker CLI."""

@@ -1,4 +1,4 @@
-"""`ddock image bootstrap NAME`: make sure that a small base image exists, with or without a registry."""
+"""`ddock image bootstrap NAME`: see that a base image exists, with or without a registry."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def main(home: Home, arguments: list[str]) -> int:
     if not options.offline and _pulled(client, reference.familiar_name, reference.tag):
         return 0
     if reference.repository != _BUILT_HERE:
-        print(f"ddock: no registry has {reference.familiar}, and only busybox can be made here",
-              file=sys.stderr)
+        print(
+            f"ddock: no registry has {reference.familiar}, and only busybox can be made here",
+            file=sys.stderr,
+        )
         return 1
     try:
         image = build_busybox(client, reference.familiar)
@@ -52,7 +54,10 @@ def build_busybox(client: Client, name: str) -> str:
         "fromSrc": "-",
         "repo": name,
         "message": "busybox-static as an image",
-        "changes": ['CMD ["sh"]', "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        "changes": [
+            'CMD ["sh"]',
+            "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ],
     }
     messages = list(client.messages("POST", "/images/create", query, archive))
     return str(messages[-1]["status"])

@@ -1,7 +1,7 @@
 """A busybox root file system from the host's package manager, without root and without installing.
 
 Debian's busybox-static is downloaded and unpacked in a temporary directory. The image is one layer:
-the binary, a link per applet where busybox says it belongs, and the few files every program expects.
+the binary, a link per applet where busybox says it belongs, and the few files programs expect.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _FILES = {
 }
 
 
-class NoBusybox(Exception):
+class NoBusybox(Exception):  # noqa: N818
     """No static busybox can be had here; the message says what was tried."""
 
 
@@ -165,7 +165,7 @@ def _ar_members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         file.read(size % 2)
 
 
-def _from_host(scratch: Path) -> bytes:
+def _from_host(_: Path) -> bytes:
     found = shutil.which("busybox")
     if found is None:
         raise NoBusybox("no busybox on this host")

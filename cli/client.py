@@ -87,7 +87,7 @@ class Client:
         response = self._send(method, path, query, body)
         if response.status >= 400:
             raise ClientError(_message(response.read()), response.status)
-        return iter(lambda: response.read1(65536), b"")
+        return _chunks(response)
 
     def messages(
         self,
@@ -124,7 +124,7 @@ class Client:
     ) -> http.client.HTTPResponse:
         connection = _UnixConnection(self._path)
         target = _PREFIX + path + (f"?{urlencode(query, doseq=True)}" if query else "")
-        headers = {"User-Agent": "ddock"}
+        headers = {"User-Agent": "ddock", "Connection": "close"}
         if isinstance(body, dict):
             body, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         connection.request(method, target, body, headers)
@@ -143,6 +143,12 @@ def connect(path: str) -> socket.socket:
             " Is it running? `ddock daemon` starts it."
         ) from None
     return connection
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    with response:
+        while chunk := response.read1(65536):
+            yield chunk
 
 
 def _parsed(chunks: Iterator[bytes]) -> Iterator[dict[str, Any]]:

@@ -41,7 +41,9 @@ def main(home: Home, arguments: list[str]) -> int:
     return 0
 
 
-def start(home: Home, socket: Path, zygote: str = DEFAULT_ZYGOTE) -> None:
+def start(
+    home: Home, socket: Path, zygote: str = DEFAULT_ZYGOTE
+) -> subprocess.Popen[bytes]:
     """Start a daemon in the background and wait until it answers. Raises DaemonError."""
     pid = daemon_pid(home)
     if pid:
@@ -71,6 +73,7 @@ def start(home: Home, socket: Path, zygote: str = DEFAULT_ZYGOTE) -> None:
             process.terminate()
             raise DaemonError(f"the daemon does not answer; see {home.daemon_log}")
         time.sleep(0.02)
+    return process
 
 
 def _tail(path: Path) -> str:

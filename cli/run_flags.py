@@ -205,5 +205,3 @@ def _pairs(words: list[str]) -> dict[str, str]:
 def _file_lines(files: list[str]) -> list[str]:
     lines = (line for name in files for line in Path(name).read_text().splitlines())
     return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-
-

@@ -13,7 +13,7 @@ import struct
 from collections.abc import MutableSet
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from api.engine.detach import DetachScanner
 from api.engine.stdio import Sink, Stdin
@@ -82,11 +82,11 @@ async def attach(
 
     `sink` must already be among `sinks`; it is taken out again.
     """
-    tasks: set[asyncio.Future[object]] = {
+    tasks: set[asyncio.Future[Any]] = {
         asyncio.ensure_future(sink.finished.wait()),
         asyncio.ensure_future(asyncio.shield(connection.hangup)),
     }
-    pump: asyncio.Future[object] | None = None
+    pump: asyncio.Future[Any] | None = None
     if stdin is not None and options.stdin:
         pump = asyncio.ensure_future(_pump(connection, stdin, options))
         tasks.add(pump)

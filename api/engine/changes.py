@@ -1,4 +1,4 @@
-"""Dockerfile instructions that change an image's config (`docker import --change`, `docker commit -c`)."""
+"""Dockerfile instructions that change an image's config, as `docker import --change` takes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def apply_changes(settings: Settings, changes: list[str]) -> None:
         instruction = _INSTRUCTIONS.get(name.upper())
         if instruction is None:
             known = name.upper() in ("ADD", "ARG", "COPY", "FROM", "RUN", "SHELL", "MAINTAINER")
-            text = f"{name.lower()} is not a valid change command" if known else (
-                f"unknown instruction: {name.upper()}"
+            text = (
+                f"{name.lower()} is not a valid change command"
+                if known
+                else (f"unknown instruction: {name.upper()}")
             )
             raise InvalidParameter(text)
         instruction(settings, rest.strip())

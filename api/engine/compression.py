@@ -1,4 +1,4 @@
-"""Compressed streams of images, told by their first bytes. The rarer codecs are imported when met."""
+"""Compressed streams of images, told by their first bytes. Codecs are imported when met."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def decompressed(stream: BinaryIO) -> BinaryIO:
     if head.startswith(_GZIP):
         return cast(BinaryIO, gzip.GzipFile(fileobj=rewound, mode="rb"))
     if head.startswith(_ZSTD):
-        import zstandard
+        import zstandard  # noqa: PLC0415 - an idle daemon does without
 
         reader = zstandard.ZstdDecompressor().stream_reader(rewound, read_across_frames=True)
         return cast(BinaryIO, reader)
     if head.startswith(_BZIP2):
-        import bz2
+        import bz2  # noqa: PLC0415
 
         return cast(BinaryIO, bz2.BZ2File(rewound))
     if head.startswith(_XZ):
-        import lzma
+        import lzma  # noqa: PLC0415
 
         return cast(BinaryIO, lzma.LZMAFile(rewound))
     return rewound

@@ -25,7 +25,10 @@ def merge_config(request: Settings, image: Settings) -> Settings:
         "AttachStdin": bool(request.get("AttachStdin")),
         "AttachStdout": bool(request.get("AttachStdout")),
         "AttachStderr": bool(request.get("AttachStderr")),
-        "ExposedPorts": {**(image.get("ExposedPorts") or {}), **(request.get("ExposedPorts") or {})},
+        "ExposedPorts": {
+            **(image.get("ExposedPorts") or {}),
+            **(request.get("ExposedPorts") or {}),
+        },
         "Tty": bool(request.get("Tty")),
         "OpenStdin": bool(request.get("OpenStdin")),
         "StdinOnce": bool(request.get("StdinOnce")),
@@ -110,7 +113,9 @@ def _check(config: Settings) -> None:
     working = config["WorkingDir"]
     if working:
         if not working.startswith("/"):
-            raise InvalidParameter(f"the working directory '{working}' is invalid, it needs to be an absolute path")
+            raise InvalidParameter(
+                f"the working directory '{working}' is invalid, it needs to be an absolute path"
+            )
         config["WorkingDir"] = posixpath.normpath(working)
     hostname = config["Hostname"]
     if len(hostname) > 63:

@@ -1,7 +1,7 @@
 """A container: what it is (stored), and what it is doing (its run, clients, execs, waiters).
 
-Invariant: state changes only under `lock`, in `api.engine.lifecycle`, and each is stored before anybody
-is told. What the container's clients see is complete before `wait` answers.
+Invariant: state changes only under `lock`, in `api.engine.lifecycle`, and each is stored before
+anybody is told. What the container's clients see is complete before `wait` answers.
 """
 
 from __future__ import annotations

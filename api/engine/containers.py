@@ -215,10 +215,11 @@ def check_platform(image: Image, platform: str) -> list[str]:
             f" its platform (linux/{built}) does not match the specified platform ({platform})"
         )
     if built != "amd64" and not wanted:
-        return [
+        warning = (
             f"The requested image's platform (linux/{built}) does not match the detected host"
             " platform (linux/amd64) and no specific platform was requested"
-        ]
+        )
+        return [warning]
     return []
 
 

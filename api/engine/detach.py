@@ -28,7 +28,7 @@ def parse_keys(text: str) -> bytes:
 
 
 class DetachScanner:
-    """Finds the sequence in a stream cut anywhere; keys of a sequence not completed are passed on."""
+    """Finds the sequence in a stream cut anywhere; keys of a broken-off one are passed on."""
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import Any
 
 from api.engine.addresses import AddressPool
@@ -112,9 +111,7 @@ class Engine:
         """`docker exec`, first half. Raises Conflict, InvalidParameter."""
         config = ExecConfig.from_request(request)
         if container.state.paused:
-            raise Conflict(
-                f"container {container.id} is paused, unpause the container before exec"
-            )
+            raise Conflict(f"container {container.id} is paused, unpause the container before exec")
         _ = container.active
 
         def emit(action: str, own: dict[str, str]) -> None:
@@ -155,5 +152,3 @@ class Engine:
         container.record.stopped_by_user = stopped_by_user
         if container.directory.is_dir():
             container.save()
-
-

@@ -67,7 +67,7 @@ class EventBus:
             queue.put_nowait(event)
 
     async def stream(self, since_ns: int = 0, until_ns: int = 0) -> AsyncIterator[Event]:
-        """Past events from `since` on (none when 0), then new ones, up to `until` (forever when 0)."""
+        """Past events from `since` on (0: none), then new ones, up to `until` (0: forever)."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
         past = [event for event in self._past if since_ns and event.time_ns >= since_ns]
         self._listeners.add(queue)

@@ -87,8 +87,11 @@ class Exec:
     def check_startable(self) -> None:
         """Raises Conflict when it ran already or the container cannot."""
         if self.started:
-            raise Conflict(f"Error: Exec command {self.id} is already running" if self.running
-                           else f"Error: Exec command {self.id} has already run")
+            raise Conflict(
+                f"Error: Exec command {self.id} is already running"
+                if self.running
+                else f"Error: Exec command {self.id} has already run"
+            )
         if self.container.state.paused:
             raise Conflict(
                 f"container {self.container.name} is paused, unpause the container before exec"

@@ -1,4 +1,4 @@
-"""A container's files as tar: `docker cp`, `export`, `diff`. The kernel does the work, the bytes go by pipe."""
+"""A container's files as tar, for `docker cp`, `export`, `diff`; bytes go through pipes."""
 
 from __future__ import annotations
 

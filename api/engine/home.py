@@ -1,7 +1,7 @@
 """The daemon's home directory: where everything lies, and how files in it are replaced.
 
-Invariant: a reader sees the old or the new content of a file, never a part; what was being built when
-the daemon died lies in `tmp` or `images/incoming` only, and is swept at the next start.
+Invariant: a reader sees the old or the new content of a file, never a part; what was being built
+when the daemon died lies in `tmp` only, and is swept at the next start.
 """
 
 from __future__ import annotations

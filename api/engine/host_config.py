@@ -1,7 +1,7 @@
 """The `HostConfig` of a container: every field present, what we cannot do refused or warned about.
 
-Two classes of unsupported values: those that would change what the program sees (another container's
-namespaces, devices) are errors; resource hints that we do not enforce are warnings in the answer.
+Unsupported values are of two classes: those that would change what the program sees (namespaces of
+others, devices) are errors; resource hints that we do not enforce are warnings in the answer.
 """
 
 from __future__ import annotations
@@ -89,12 +89,15 @@ _DEFAULTS: Settings = {
 }
 _OMITTED_WHEN_EMPTY = ("Mounts", "Tmpfs", "Init", "Sysctls", "StorageOpt", "Annotations")
 MASKED_PATHS = [
-    *("/proc/" + name for name in "asound acpi interrupts kcore keys latency_stats".split()),
-    *("/proc/" + name for name in "timer_list timer_stats sched_debug scsi".split()),
+    *(
+        "/proc/" + name
+        for name in ["asound", "acpi", "interrupts", "kcore", "keys", "latency_stats"]
+    ),
+    *("/proc/" + name for name in ["timer_list", "timer_stats", "sched_debug", "scsi"]),
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ]
-READONLY_PATHS = ["/proc/" + name for name in "bus fs irq sys sysrq-trigger".split()]
+READONLY_PATHS = ["/proc/" + name for name in ["bus", "fs", "irq", "sys", "sysrq-trigger"]]
 
 _LOG_DRIVERS = ("json-file", "local", "none")
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
@@ -126,9 +129,23 @@ _UNSUPPORTED = {
     "CgroupParent": "--cgroup-parent",
     "Isolation": "--isolation",
 }
-_ULIMITS = (
-    "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
-).split()
+_ULIMITS = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+]
 
 
 def complete_host_config(request: Settings) -> tuple[Settings, list[str]]:
@@ -203,7 +220,9 @@ def check_resources(host: Settings) -> None:
         if name not in _ULIMITS:
             raise InvalidParameter(f"invalid ulimit type: {name}")
         if hard != -1 and (soft == -1 or soft > hard):
-            raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+            raise InvalidParameter(
+                f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+            )
 
 
 def _normalize_resources(host: Settings) -> None:

@@ -14,7 +14,6 @@ from typing import IO, Any, BinaryIO, cast
 
 from api.engine.compression import decompressed
 from api.engine.errors import EngineError, InvalidParameter
-from api.engine.home import Home
 from api.engine.images import Image, ImageStore
 from api.engine.layers import CorruptLayer
 from api.engine.references import Reference, parse_reference
@@ -43,9 +42,9 @@ class Loaded:
                 yield f"Loaded image ID: {image.id}"
 
 
-def load_archive(store: ImageStore, home: Home, archive: Path) -> Loaded:
-    """Read a saved archive and store its layers. Blocks: call it in a thread. Raises EngineError."""
-    plain = _plain_copy(home, archive)
+def load_archive(store: ImageStore, archive: Path) -> Loaded:
+    """Read a saved archive and store its layers. Blocks. Raises EngineError."""
+    plain = _plain_copy(archive)
     try:
         with tarfile.open(plain, "r:") as tar:
             return _Loader(store, tar).load()
@@ -220,7 +219,7 @@ class _Saver:
             yield b"\0" * (-size % _BLOCK)
 
 
-def _plain_copy(home: Home, archive: Path) -> Path:
+def _plain_copy(archive: Path) -> Path:
     """The archive itself, or a decompressed copy: members are read in any order."""
     with archive.open("rb") as file:
         stream = decompressed(file)
@@ -231,7 +230,7 @@ def _plain_copy(home: Home, archive: Path) -> Path:
             with plain.open("wb") as copy:
                 while chunk := stream.read(1 << 20):
                     copy.write(chunk)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each codec has errors of its own
             plain.unlink(missing_ok=True)
             raise CorruptLayer(f"Error processing tar file(exit status 1): {error}") from None
         return plain

@@ -53,5 +53,3 @@ def architecture_of(platform: str) -> str:
     """The architecture in `linux/arm64/v8`; ours when there is none."""
     parts = platform.split("/")
     return parts[1] if len(parts) > 1 else "amd64"
-
-

@@ -1,4 +1,4 @@
-"""`docker rmi` and image pruning: what may go, what stands against it, in Docker's words and order."""
+"""`docker rmi` and pruning: what may go, and what stands against it, in Docker's words."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class ImageRemover:
         records = [{"Untagged": self._store.untag(image, key)}]
         repository = parse_key(key).repository
         if not any(_is_tag(other, repository) for other in image.references):
-            for other in _of_repository(image, repository):
-                records.append({"Untagged": self._store.untag(image, other)})
+            others = _of_repository(image, repository)
+            records += [{"Untagged": self._store.untag(image, other)} for other in others]
         if image.references:
             return records
         if self._conflict(image, force=force) is None:
@@ -56,8 +56,8 @@ class ImageRemover:
         before = self._store.total_bytes()
         for image in self._store.all():
             if chosen(image) and not self._users_of(image.id) and not self._store.children(image):
-                for key in sorted(image.references):
-                    records.append({"Untagged": self._store.untag(image, key)})
+                keys = sorted(image.references)
+                records += [{"Untagged": self._store.untag(image, key)} for key in keys]
                 records += self._delete(image, prune=True)
         return records, before - self._store.total_bytes()
 
@@ -88,9 +88,9 @@ class ImageRemover:
         chains = self._store.delete(image)
         records = [{"Deleted": image.id}, *({"Deleted": chain} for chain in chains)]
         parent = self._store.get(image.parent)
-        if prune and parent is not None and not parent.references:
-            if self._conflict(parent, force=False) is None:
-                records += self._delete(parent, prune=True)
+        dangling = prune and parent is not None and not parent.references
+        if dangling and parent is not None and self._conflict(parent, force=False) is None:
+            records += self._delete(parent, prune=True)
         return records
 
 

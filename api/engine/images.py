@@ -1,7 +1,7 @@
 """The image store: configs by digest, names that point at them, and what Docker says about them.
 
-`images/index.json` is the only mutable file; it is replaced whole. A config blob or layer without an
-entry there is garbage from a crash and is swept at the next start.
+`images/index.json` is the only mutable file; it is replaced whole. A config blob or layer without
+an entry there is garbage from a crash and is swept at the next start.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class ImageStore:
 
     def __init__(self, home: Home, layers: LayerStore, events: EventBus) -> None:
         self.layers = layers
-        self.layers_in_use: Callable[[], set[str]] = set  # the containers' layers, set by the engine
+        self.layers_in_use: Callable[[], set[str]] = (
+            set  # the containers' layers, set by the engine
+        )
         self._home = home
         self._events = events
         self._images: dict[str, Image] = {}
@@ -62,7 +64,7 @@ class ImageStore:
 
     def all(self) -> list[Image]:
         """Every image, newest first."""
-        return sorted(self._images.values(), key=lambda image: created_text(image), reverse=True)
+        return sorted(self._images.values(), key=created_text, reverse=True)
 
     def get(self, image_id: str) -> Image | None:
         """The image with exactly this id."""
@@ -225,9 +227,7 @@ def chain_ids(diff_ids: list[str]) -> list[str]:
     chains: list[str] = []
     for diff_id in diff_ids:
         text = f"{chains[-1]} {diff_id}" if chains else diff_id
-        chains.append(
-            f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" if chains else diff_id
-        )
+        chains.append(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" if chains else diff_id)
     return chains
 
 

@@ -1,4 +1,4 @@
-"""How containers are shown: `docker inspect` and `docker ps`. Every field clients reach for is there."""
+"""How containers are shown by `docker inspect` and `docker ps`: with every field, always."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def network_settings(container: Container) -> dict[str, Any]:
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": "",
-        "Ports": {port: None for port in exposed} if container.state.running else {},
+        "Ports": dict.fromkeys(exposed) if container.state.running else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -105,9 +105,7 @@ def list_entry(container: Container, images: ImageStore) -> dict[str, Any]:
         "State": record.state.status,
         "Status": record.state.describe(),
         "HostConfig": {"NetworkMode": record.host["NetworkMode"]},
-        "NetworkSettings": {
-            "Networks": {record.host["NetworkMode"]: endpoint_settings(container)}
-        },
+        "NetworkSettings": {"Networks": {record.host["NetworkMode"]: endpoint_settings(container)}},
         "Mounts": [point.to_inspect() for point in record.mounts],
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -73,7 +74,9 @@ class LayerStore:
         try:
             diff_id, layer = self._build(archive, scratch)
             if expected and diff_id != expected:
-                raise CorruptLayer(f'invalid diffID for layer: expected "{expected}", got "{diff_id}"')
+                raise CorruptLayer(
+                    f'invalid diffID for layer: expected "{expected}", got "{diff_id}"'
+                )
             if self.find(diff_id) is None:
                 target = self.directory(diff_id)
                 remove_tree(target)
@@ -95,10 +98,8 @@ class LayerStore:
         self._known.pop(diff_id, None)
         directory = self.directory(diff_id)
         doomed = self._home.scratch("removed") / "layer"
-        try:
+        with suppress(FileNotFoundError):
             os.rename(directory, doomed)
-        except FileNotFoundError:
-            pass
         remove_tree(doomed.parent)
 
     def stored(self) -> list[str]:
@@ -120,7 +121,7 @@ class _Tee:
     """Reads a tar for the unpacker while hashing it and keeping a compressed copy."""
 
     def __init__(self, source: _Readable, copy: BinaryIO) -> None:
-        import zstandard
+        import zstandard  # noqa: PLC0415 - an idle daemon does without
 
         self.digest = hashlib.sha256()
         self.count = 0
@@ -146,13 +147,14 @@ class _Tee:
         """Read what the unpacker left (padding counts for the digest) and end the copy."""
         while self.read(_CHUNK_BYTES):
             pass
-        self._copy.close()
+        self._copy.close()  # type: ignore[no-untyped-call]
 
 
 def _unpack(stream: Any, directory: Path) -> None:
     try:
-        from kernel.errors import LinuxError
         from kernel.fs.layer import apply_layer
+
+        from kernel.errors import LinuxError
     except ImportError:
         import tarfile
 

@@ -1,7 +1,7 @@
 """Start, stop, kill, pause, restart: how a container's state changes.
 
-Whoever changes a state holds the container's lock; whoever waits for an exit does not. A run's end is
-always handled by `_watch`, whatever ended it.
+Whoever changes a state holds the container's lock; whoever waits for an exit does not. A run's end
+is always handled by `_watch`, whatever ended it.
 """
 
 from __future__ import annotations
@@ -288,9 +288,7 @@ class Lifecycle:
             with suppress(EngineError):
                 await self.unpause(container)
 
-    async def _kill_hard(
-        self, container: Container, run: Run, ended: asyncio.Future[Exit]
-    ) -> None:
+    async def _kill_hard(self, container: Container, run: Run, ended: asyncio.Future[Exit]) -> None:
         with suppress(TimeoutError, KernelError):
             await asyncio.wait_for(self._signal(container, run, signal.SIGKILL), _KILL_SECONDS)
         if not await _within(ended, _KILL_SECONDS):
@@ -315,9 +313,7 @@ class Lifecycle:
             container.restart_timer = None
             self._spawn(self._restart_now(container))
 
-        container.restart_timer = asyncio.get_running_loop().call_later(
-            decision.delay_seconds, due
-        )
+        container.restart_timer = asyncio.get_running_loop().call_later(decision.delay_seconds, due)
 
     async def _restart_now(self, container: Container) -> None:
         async with container.lock:
@@ -361,9 +357,12 @@ def translate_start_error(error: KernelError) -> EngineError:
     text, kind = str(error), error.kind
     if kind == "not-directory" or "not a directory" in text:
         suffix, code = (
-            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the"
-            " specified host path exists and is the expected type"
-        ), 127
+            (
+                ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the"
+                " specified host path exists and is the expected type"
+            ),
+            127,
+        )
     elif kind == "not-executable" or "permission denied" in text or "is a directory" in text:
         suffix, code = "", 126
     elif kind == "not-found" or "no such file or directory" in text:

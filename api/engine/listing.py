@@ -10,10 +10,23 @@ from api.engine.containers import ContainerStore
 from api.engine.errors import InvalidParameter, NotFound
 from api.engine.images import ImageStore
 
-FILTERS = (
-    "ancestor before exited expose health id is-task label label! name network publish since status"
-    " volume"
-).split()
+FILTERS = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+]
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 
 
@@ -57,15 +70,22 @@ def _matches(container: Container, filters: FilterValues) -> bool:
     record, state = container.record, container.state
     exposed = record.config.get("ExposedPorts") or {}
     checks = (
-        ("id", lambda value: record.id.startswith(value)),
+        ("id", record.id.startswith),
         ("name", lambda value: _name_matches(value, record.name)),
         ("status", lambda value: state.status == value),
-        ("exited", lambda value: not state.running and state.exit_code == int(value)
-         and state.status != "created"),
+        (
+            "exited",
+            lambda value: (
+                not state.running and state.exit_code == int(value) and state.status != "created"
+            ),
+        ),
         ("network", lambda value: record.host["NetworkMode"] == value),
-        ("volume", lambda value: any(value in (m.name, m.destination, m.source) for m in record.mounts)),
+        (
+            "volume",
+            lambda value: any(value in (m.name, m.destination, m.source) for m in record.mounts),
+        ),
         ("expose", lambda value: value in exposed or f"{value}/tcp" in exposed),
-        ("publish", lambda value: False),
+        ("publish", lambda _: False),
         ("health", lambda value: value == "none"),
         ("is-task", lambda value: value.lower() in ("false", "0")),
     )
@@ -90,7 +110,5 @@ def _ancestors(images: ImageStore, names: list[str]) -> set[str]:
         except (NotFound, InvalidParameter):
             continue
         below = image.diff_ids
-        found |= {
-            other.id for other in images.all() if other.diff_ids[: len(below)] == below
-        }
+        found |= {other.id for other in images.all() if other.diff_ids[: len(below)] == below}
     return found

@@ -1,7 +1,7 @@
 """A container's log: what it wrote, in order, lossless, on disk.
 
-Docker's json-file escapes every line and loses bytes that are not UTF-8. Here a record is one chunk as
-it was read: 20 bytes of header (magic, stream, time, length), then the bytes. Writing costs one
+Docker's json-file escapes every line and loses bytes that are not UTF-8. Here a record is one chunk
+as it was read: 20 bytes of header (magic, stream, time, length), then the bytes. Writing costs one
 writev a chunk; readers cut chunks into lines. A record cut off by a crash is ignored and
 overwritten. Followers read the file itself, so a slow one costs no memory and loses nothing.
 """
@@ -98,11 +98,9 @@ class ContainerLog:
         self.path.touch(mode=0o600)
         with self.path.open("rb", buffering=1 << 16) as file:
             splitter = _Splitter()
-            count = 0
-            for line in self._history(file, splitter, query):
+            for number, line in enumerate(self._history(file, splitter, query), 1):
                 yield line
-                count += 1
-                if count % _YIELD_EVERY == 0:
+                if number % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
             while query.follow:
                 if query.until_ns and now_ns() > query.until_ns:

@@ -1,4 +1,4 @@
-"""Where a container's mounts come from: -v, --mount, --tmpfs, --volumes-from, VOLUME of the image."""
+"""Where a container's mounts come from: -v, --mount, --tmpfs, VOLUME of the image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from api.engine.names import check_volume_name
 _MODES = {"ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", "default"}
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 _TMPFS_SIZE = re.compile(r"(\d+)([kKmMgG]?)[bB]?|\d+%")
-_TMPFS_FLAGS = set(
+_TMPFS_WORDS = (
     "ro rw exec noexec suid nosuid dev nodev sync async dirsync atime noatime diratime nodiratime"
-    " relatime norelatime strictatime nostrictatime remount bind rbind".split()
-) | _PROPAGATIONS
+    " relatime norelatime strictatime nostrictatime remount bind rbind"
+)
+_TMPFS_FLAGS = {*_TMPFS_WORDS.split(), *_PROPAGATIONS}
 
 
 @dataclass(slots=True)
@@ -90,8 +91,11 @@ def parse_mount(spec: dict[str, Any]) -> MountPoint:
     if kind == "bind":
         options = spec.get("BindOptions") or {}
         if not source.startswith("/"):
-            raise InvalidParameter(f"{wrong} invalid mount path: '{source}' mount path must be"
-                                   " absolute" if source else f"{wrong} field Source must not be empty")
+            raise InvalidParameter(
+                f"{wrong} invalid mount path: '{source}' mount path must be absolute"
+                if source
+                else f"{wrong} field Source must not be empty"
+            )
         if not os.path.lexists(source) and not options.get("CreateMountpoint"):
             raise InvalidParameter(f"{wrong} bind source path does not exist: {source}")
         point.source = posixpath.normpath(source)
@@ -101,7 +105,9 @@ def parse_mount(spec: dict[str, Any]) -> MountPoint:
         options = spec.get("VolumeOptions") or {}
         driver = (options.get("DriverConfig") or {}).get("Name") or "local"
         if driver != "local":
-            raise InvalidParameter(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+            raise InvalidParameter(
+                f'error looking up volume plugin {driver}: plugin "{driver}" not found'
+            )
         point.name = check_volume_name(source) if source else ""
         point.anonymous = not source
         point.copy = not options.get("NoCopy")
@@ -136,7 +142,9 @@ def parse_tmpfs(destination: str, options: str) -> MountPoint:
         }.get(key, word in _TMPFS_FLAGS)
         if not good:
             raise InvalidParameter(f'Invalid tmpfs option ["{word}"]')
-    defaults = [word for word in ("noexec", "nosuid", "nodev") if word.removeprefix("no") not in words]
+    defaults = [
+        word for word in ("noexec", "nosuid", "nodev") if word.removeprefix("no") not in words
+    ]
     point = MountPoint("tmpfs", _destination(destination, destination), options=defaults + words)
     point.writable = "ro" not in words
     return point

@@ -11,16 +11,16 @@ from api.engine.errors import InvalidParameter
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 
-_ADJECTIVES = (
-    "admiring amazing awesome bold brave busy charming clever compassionate cool dazzling determined"
+_ADJECTIVE_WORDS = (
+    "admiring amazing awesome bold brave busy charming clever compassionate cool dazzling"
     " eager ecstatic elastic elegant epic fervent festive focused friendly gallant gifted goofy"
     " gracious happy hopeful inspiring intelligent jolly jovial keen kind laughing loving lucid"
     " magical modest musing mystifying naughty nervous nice nifty nostalgic objective optimistic"
     " peaceful pedantic pensive practical priceless quirky quizzical recursing relaxed reverent"
     " romantic serene sharp silly sleepy stoic strange sweet tender thirsty trusting unruffled"
     " upbeat vibrant vigilant vigorous wizardly wonderful xenodochial youthful zealous zen"
-).split()
-_PEOPLE = (
+)
+_PEOPLE_WORDS = (
     "agnesi albattani archimedes babbage banach bardeen bell bohr boole borg bose brahmagupta brown"
     " carson cartwright cerf chandrasekhar cohen cori cray curie darwin davinci dijkstra dirac"
     " edison einstein elion engelbart euclid euler fermat fermi feynman franklin galileo gates"
@@ -32,7 +32,9 @@ _PEOPLE = (
     " rosalind saha sammet shannon shaw shockley sinoussi snyder spence stallman swanson swartz"
     " swirles tesla thompson torvalds turing varahamihira visvesvaraya volhard wescoff wiles"
     " williams wilson wing wozniak wright yalow yonath"
-).split()
+)
+_ADJECTIVES = _ADJECTIVE_WORDS.split()
+_PEOPLE = _PEOPLE_WORDS.split()
 
 
 def new_id() -> str:
@@ -64,8 +66,9 @@ def check_name(name: str) -> str:
 def check_volume_name(name: str) -> str:
     """The volume name itself. Raises InvalidParameter in Docker's words."""
     if len(name) == 1:
-        raise InvalidParameter("volume name is too short, names should be at least two"
-                               " alphanumeric characters")
+        raise InvalidParameter(
+            "volume name is too short, names should be at least two alphanumeric characters"
+        )
     if not _VOLUME_NAME.fullmatch(name):
         raise InvalidParameter(
             f'"{name}" includes invalid characters for a local volume name, only'

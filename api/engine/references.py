@@ -1,7 +1,7 @@
 """Image names: `busybox`, `localhost:5000/a/b:1`, `debian@sha256:...`, and how they are shown.
 
-The grammar is distribution's: lower-case path components, a domain when the first component has a dot, a
-colon or is `localhost`, a tag of at most 128 characters. Names are kept in full
+The grammar is distribution's: lower-case path components, a domain when the first component has a
+dot, a colon or is `localhost`, a tag of at most 128 characters. Names are kept in full
 ("docker.io/library/busybox:latest") and shown familiar ("busybox:latest").
 """
 
@@ -84,9 +84,7 @@ def parse_reference(text: str) -> Reference:
     domain, path = _split_domain(name)
     if not _PATH.fullmatch(path):
         if path.lower() != path:
-            raise InvalidParameter(
-                f"{_INVALID}: repository name ({path}) must be lowercase"
-            )
+            raise InvalidParameter(f"{_INVALID}: repository name ({path}) must be lowercase")
         raise InvalidParameter(_INVALID)
     if not _DOMAIN.fullmatch(domain) or len(path) > 255:
         raise InvalidParameter(_INVALID)

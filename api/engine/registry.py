@@ -1,4 +1,4 @@
-"""A client of image registries (OCI distribution-spec): manifests and blobs, tokens, redirects, resume.
+"""A client of image registries (OCI distribution-spec): manifests, blobs, tokens, resume.
 
 Nothing it returns is unverified: manifests and blobs are checked against the digest asked for.
 aiohttp is imported at the first use, so that an idle daemon does not pay for it.
@@ -7,6 +7,7 @@ aiohttp is imported at the first use, so that an idle daemon does not pay for it
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -26,7 +27,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST))
+_ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}"
 _HUB = "registry-1.docker.io"
 _MANIFEST_BYTES = 4 << 20
 _CONFIG_BYTES = 8 << 20
@@ -53,7 +54,7 @@ class Manifest:
     content: dict[str, Any]
 
 
-class DigestMismatch(EngineError):
+class DigestMismatch(EngineError):  # noqa: N818
     """The registry sent something else than what was asked for."""
 
 
@@ -71,7 +72,7 @@ class Registry:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
         """Keep connections while this lasts."""
-        import aiohttp
+        import aiohttp  # noqa: PLC0415 - see above
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
@@ -126,7 +127,7 @@ class Registry:
 
     async def download(self, digest: str, target: Path, progress: Callable[[int], None]) -> None:
         """A blob into a file, verified; goes on where a broken connection left it."""
-        import aiohttp
+        import aiohttp  # noqa: PLC0415 - see above
 
         hasher = hashlib.sha256()
         count = 0
@@ -169,7 +170,7 @@ class Registry:
         self, url: str, headers: dict[str, str] | None = None, *, authorize: bool = True
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET; answers a 401 challenge once. Redirects are followed, without our credentials."""
-        import aiohttp
+        import aiohttp  # noqa: PLC0415 - see above
 
         if self._session is None:
             raise EngineError("no registry session")
@@ -255,6 +256,4 @@ async def _limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def _basic(username: str, password: str) -> str:
-    import base64
-
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

@@ -12,7 +12,7 @@ _STEADY_SECONDS = 10.0  # a run this long starts the back-off anew
 
 @dataclass(frozen=True, slots=True)
 class RestartDecision:
-    """Start it again, after a delay?"""
+    """Whether to start it again, and after which delay."""
 
     restart: bool
     delay_seconds: float = 0.0
@@ -26,7 +26,7 @@ def decide(
     stopped_by_user: bool,
     lasted_seconds: float,
 ) -> RestartDecision:
-    """Docker's rules: the delay doubles from 100 ms to a minute, and falls back after a steady run."""
+    """Docker's rules; the delay doubles from 100 ms to a minute, anew after a steady run."""
     match policy["Name"]:
         case "always" | "unless-stopped":
             again = not stopped_by_user

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kernel.packets import Message
 from api.engine.runtime import Kernel, Runtime
 from api.engine.stdio import Sink, Stdin, Stdio
 from api.engine.timestamps import now_ns
+from kernel.packets import Message
 from kernel.spec import ContainerSpec
 
 _LOST_CODE = 137
@@ -33,7 +33,7 @@ class Run:
         self.stdio = stdio
         self.pid = 0
         self.started_ns = 0
-        self.on_event: Callable[[Message], None] = lambda event: None
+        self.on_event: Callable[[Message], None] = lambda _: None
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         kernel.on_event = self._event
         kernel.on_gone = self._gone
@@ -67,7 +67,9 @@ class Run:
         run.started_ns = now_ns()
         return run
 
-    async def call(self, operation: str, descriptors: tuple[int, ...] = (), **arguments: Any) -> Any:
+    async def call(
+        self, operation: str, descriptors: tuple[int, ...] = (), **arguments: Any
+    ) -> Any:
         """A control operation of this run's kernel. Raises KernelError, KernelGone."""
         return await self.kernel.call(operation, descriptors, **arguments)
 

@@ -1,7 +1,7 @@
 """The daemon's view of what runs containers: one zygote, and a control channel to each kernel.
 
-A kernel is reached through its own socket from boot to its end, so a dying zygote takes no container
-with it: the next boot starts another zygote. The end of a kernel is the end of its control channel.
+A kernel is reached through its own socket from boot to its end, so a dying zygote takes no
+container with it: the next boot starts another one. A kernel's end is its control channel's end.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ DEFAULT_ZYGOTE = "kernel.zygote"
 
 
 class KernelError(EngineError):
-    """A kernel's refusal. `kind` is one of the protocol's words, the message is the guest's view."""
+    """A kernel's refusal; `kind` is one of the protocol's words."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
 
-class KernelGone(KernelError):
+class KernelGone(KernelError):  # noqa: N818
     """The kernel process ended before it answered."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Kernel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.pid = 0
-        self.on_event: Callable[[Message], None] = lambda event: None
+        self.on_event: Callable[[Message], None] = lambda _: None
         self.on_gone: Callable[[], None] = lambda: None
         self._numbers = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Any]] = {}

@@ -63,7 +63,11 @@ def _render(
     cpu: dict[str, Any],
 ) -> dict[str, Any]:
     limit = container.host["Memory"] or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory = {"usage": figures.get("memory_bytes", 0), "stats": {"inactive_file": 0}, "limit": limit}
+    memory = {
+        "usage": figures.get("memory_bytes", 0),
+        "stats": {"inactive_file": 0},
+        "limit": limit,
+    }
     pids = {"current": figures["pids"]} if "pids" in figures else {}
     if pids and container.host["PidsLimit"]:
         pids["limit"] = container.host["PidsLimit"]

@@ -33,7 +33,7 @@ def rfc3339(time_ns: int, *, fixed: bool = False) -> str:
 
 
 def parse_time(text: str) -> int:
-    """Read a `since`/`until` value: seconds with a fraction, or RFC 3339. Raises InvalidParameter."""
+    """Read a `since` value: seconds with a fraction, or RFC 3339. Raises InvalidParameter."""
     whole, dot, fraction = text.partition(".")
     if whole.lstrip("-").isdigit() and (not dot or fraction.isdigit()):
         return int(whole) * _SECOND_NS + int((fraction + "0" * 9)[:9])

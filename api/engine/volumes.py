@@ -59,7 +59,7 @@ class VolumeStore:
 
     home: Home
     events: EventBus
-    users_of: Callable[[str], list[str]] = field(default=lambda name: [])
+    users_of: Callable[[str], list[str]] = field(default=lambda _: [])
     _volumes: dict[str, Volume] = field(default_factory=dict)
 
     def load(self) -> None:

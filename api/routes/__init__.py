@@ -1,4 +1,4 @@
-"""HTTP routes, one module a group of Docker's API reference. Route = parse, one engine call, render."""
+"""HTTP routes, a module for each group of Docker's API: parse, one engine call, render."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from api.routes import (
     archive,
     containers,
     exec_routes,
-    images,
     image_transfer,
+    images,
     networks,
     private,
     streams,

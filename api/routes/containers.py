@@ -11,7 +11,7 @@ from api.app import engine
 from api.engine.config import parse_signal
 from api.engine.container import Container
 from api.engine.errors import InvalidParameter
-from api.engine.host_config import check_resources
+from api.engine.host_config import check_resources, complete_host_config
 from api.engine.inspect import inspect_container, list_entry, size_of_upper
 from api.engine.listing import FILTERS, select
 from api.engine.timestamps import now_ns, parse_time
@@ -149,16 +149,26 @@ async def prune() -> Response:
     return json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
 
-_UPDATABLE = (
-    "CpuShares Memory NanoCpus CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetCpus"
-    " CpusetMems MemoryReservation MemorySwap PidsLimit BlkioWeight RestartPolicy"
-).split()
+_UPDATABLE = [
+    "CpuShares",
+    "Memory",
+    "NanoCpus",
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuRealtimePeriod",
+    "CpuRealtimeRuntime",
+    "CpusetCpus",
+    "CpusetMems",
+    "MemoryReservation",
+    "MemorySwap",
+    "PidsLimit",
+    "BlkioWeight",
+    "RestartPolicy",
+]
 
 
 async def update_container(container: Container, request: dict[str, Any]) -> list[str]:
     """Change limits; a running kernel is told. Raises InvalidParameter; then nothing changed."""
-    from api.engine.host_config import complete_host_config
-
     changes = {name: request[name] for name in _UPDATABLE if request.get(name)}
     if not (changes.get("RestartPolicy") or {"Name": "-"}).get("Name"):
         del changes["RestartPolicy"]

@@ -64,5 +64,3 @@ async def resize(ref: str) -> Response:
 async def inspect(ref: str) -> Response:
     """ExecInspect."""
     return json_response(engine().exec(ref).to_inspect())
-
-

@@ -14,7 +14,7 @@ from api.engine.errors import EngineError, InvalidParameter
 from api.engine.image_archive import load_archive, save_archive
 from api.engine.image_import import import_root, register
 from api.engine.references import parse_reference
-from api.params import flag, text
+from api.params import text
 from api.responses import in_thread, json_line, stream
 
 bp = Blueprint("image_transfer", __name__)
@@ -35,11 +35,11 @@ async def create() -> Response:
 async def load() -> Response:
     """ImageLoad: what `docker save` wrote."""
     archive = await spool()
-    images, home = engine().images, engine().home
+    images = engine().images
 
     async def progress() -> AsyncIterator[bytes]:
         try:
-            loaded = await asyncio.to_thread(load_archive, images, home, archive)
+            loaded = await asyncio.to_thread(load_archive, images, archive)
             for line in loaded.register(images):
                 yield json_line({"stream": f"{line}\n"})
         except EngineError as error:
@@ -91,7 +91,7 @@ async def _import() -> Response:
 
 
 async def _pull() -> Response:
-    from api.engine.pull import Pull, credentials_from_header
+    from api.engine.pull import Pull, credentials_from_header  # noqa: PLC0415 - seldom needed
 
     name = text("fromImage")
     tag = text("tag")
@@ -136,4 +136,3 @@ def error_line(message: str) -> bytes:
     """An error in a stream of progress messages."""
     detail: dict[str, Any] = {"errorDetail": {"message": message}, "error": message}
     return json_line(detail)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from typing import Any
 
 from quart import Blueprint, Response
@@ -17,7 +18,7 @@ from api.responses import empty, json_response
 from api.routes.containers import parse_time_ago
 
 bp = Blueprint("images", __name__)
-_FILTERS = "before dangling label label! reference since until".split()
+_FILTERS = ["before", "dangling", "label", "label!", "reference", "since", "until"]
 
 
 @bp.get("/images/json")
@@ -101,9 +102,7 @@ async def tag(name: str) -> Response:
 @bp.delete("/images/<path:name>")
 async def remove(name: str) -> Response:
     """ImageDelete: what was untagged and deleted."""
-    records = engine().image_remover.remove(
-        name, force=flag("force"), prune=not flag("noprune")
-    )
+    records = engine().image_remover.remove(name, force=flag("force"), prune=not flag("noprune"))
     return json_response(records)
 
 
@@ -165,8 +164,6 @@ def _chosen(image: Image, filters: Filters) -> bool:
 
 
 def _refers(image: Image, pattern: str) -> bool:
-    from fnmatch import fnmatchcase
-
     for name in image.names() + image.names(digests=True):
         repository = name.partition("@")[0].rpartition(":")[0] or name
         if any(fnmatchcase(text, pattern) for text in (name, repository)):

@@ -11,7 +11,7 @@ from api.params import Filters, json_body
 from api.responses import empty, json_response
 
 bp = Blueprint("networks", __name__)
-_FILTERS = "dangling driver id label name scope type".split()
+_FILTERS = ["dangling", "driver", "id", "label", "name", "scope", "type"]
 
 
 @bp.get("/networks")

@@ -31,9 +31,7 @@ async def attach_container(ref: str) -> Response:
     """ContainerAttach: 101 and a raw stream; may come before the start."""
     container = engine().container(ref)
     if container.state.paused:
-        raise Conflict(
-            f"Container {container.id} is paused. Unpause the container before attach."
-        )
+        raise Conflict(f"Container {container.id} is paused. Unpause the container before attach.")
     if container.state.restarting:
         raise Conflict(
             f"Container {container.id} is restarting, wait until the container is running"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from quart import Blueprint, Response
 
-from api.engine.errors import NotSupported, Unavailable
+from api.engine.errors import NotFound, NotSupported, Unavailable
 from api.responses import json_response
 
 bp = Blueprint("swarm", __name__)
 _NO_MANAGER = (
-    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this'
-    " node to swarm and try again."
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect'
+    " this node to swarm and try again."
 )
 
 
@@ -25,7 +25,7 @@ _NO_MANAGER = (
 @bp.route("/secrets/<path:rest>", methods=["GET"])
 @bp.route("/configs", methods=["GET"])
 @bp.route("/configs/<path:rest>", methods=["GET"])
-async def no_manager(rest: str = "") -> Response:
+async def no_manager(rest: str = "") -> Response:  # noqa: ARG001 - the rule has it
     """Reads of swarm objects: 503."""
     raise Unavailable(_NO_MANAGER)
 
@@ -46,8 +46,6 @@ async def plugins() -> Response:
 @bp.get("/plugins/<path:name>/json")
 async def plugin(name: str) -> Response:
     """PluginInspect."""
-    from api.engine.errors import NotFound
-
     raise NotFound(f'plugin "{name}" not found')
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,22 @@ from api.routes.images import image_summary
 from api.versions import API_VERSION, ENGINE_VERSION, MIN_API_VERSION
 
 bp = Blueprint("system", __name__)
-_EVENT_FILTERS = (
-    "config container daemon event image label network node plugin scope secret service type volume"
-).split()
+_EVENT_FILTERS = [
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+]
 _LOG_DRIVERS = ["json-file", "local", "none"]
 
 
@@ -241,8 +255,6 @@ def machine_id() -> str:
     """A stable id of this daemon."""
     path = engine().home.root / "engine-id"
     if not path.exists():
-        import uuid
-
         path.write_text(str(uuid.uuid4()))
     return path.read_text()
 
@@ -254,5 +266,3 @@ def _operating_system() -> str:
         return "Linux"
     names = [line.partition("=")[2].strip('"') for line in lines if line.startswith("PRETTY_NAME=")]
     return names[0] if names else "Linux"
-
-

@@ -10,7 +10,7 @@ from api.params import Filters, flag, json_body
 from api.responses import empty, json_response
 
 bp = Blueprint("volumes", __name__)
-_FILTERS = "dangling driver label label! name".split()
+_FILTERS = ["dangling", "driver", "label", "label!", "name"]
 
 
 @bp.get("/volumes")

@@ -6,6 +6,7 @@ the upper directory; `/root-relative` paths are not translated. Archives work on
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -55,6 +56,7 @@ class FakeKernel:
         self.execs: dict[str, subprocess.Popen[bytes]] = {}
         self.root = Path(spec["upper"]) / "root"
         self.root.mkdir(parents=True, exist_ok=True)
+        (Path(spec["runtime"]) / "spec.json").write_text(json.dumps(spec))
 
     def serve(self) -> None:
         while True:
@@ -82,9 +84,7 @@ class FakeKernel:
         if "/" not in program:
             found = shutil.which(program, path=variables.get("PATH", ""))
             if found is None:
-                raise Refused(
-                    "not-found", f'exec: "{program}": executable file not found in $PATH'
-                )
+                raise Refused("not-found", f'exec: "{program}": executable file not found in $PATH')
             program = found
         where = self.root / cwd.lstrip("/")
         where.mkdir(parents=True, exist_ok=True)
