@@ -54,7 +54,7 @@ ALT_STACK_SIZE: Final = SLOT_SIZE - ALT_STACK
 class Slot:
     """Offsets of the slot header's fields."""
 
-    STATE: Final = 0x00  # u32: IDLE, REQUESTED or DONE
+    STATE: Final = 0x00  # u32: see State
     ATTENTION: Final = 0x04  # u32: host signals arrived, see HOST_SIGNALS
     NR: Final = 0x08  # u64: system call number or one of the Request numbers
     ARGS: Final = 0x10  # 6 x u64
@@ -109,6 +109,7 @@ class State:
 
     IDLE: Final = 0
     REQUESTED: Final = 1
+    PARKED: Final = 2  # a request whose answer will take long: do not spin for it
     DONE: Final = 3
 
 

@@ -99,6 +99,8 @@ class Dispatcher:
             self._container.ring.publish(task)
         elif hasattr(answer, "send"):
             task.start(answer, self._finish)
+            if task.coroutine is not None and not task.in_guest:
+                self._container.ring.park(task)
         else:
             self._finish(task, answer)
 

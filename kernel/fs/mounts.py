@@ -23,6 +23,8 @@ from kernel.fs.owners import PLAIN
 from kernel.fs.resolver import Memory
 
 if TYPE_CHECKING:
+    from kernel.container import Container
+    from kernel.fs.proc.tree import ProcFs
     from kernel.task import Task
 
 _FIRST_DEVICE = 0x100
@@ -39,6 +41,7 @@ class MountTable:
         self.terminals = TerminalFs(self.new_device())
         # Owners given to what is not in the container's tree (fchown of a pipe or a terminal).
         self.foreign: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self.proc: ProcFs | None = None
         # fcntl(F_SETOWN): (pid, descriptor) -> process or group.
         self.signal_owners: dict[tuple[int, int], int] = {}
         self._prefixes: list[tuple[bytes, FileSystem]] = []
@@ -108,6 +111,11 @@ class MountTable:
         prefixes.sort(key=lambda item: -len(item[0]))
         self._prefixes = prefixes
         self._devices = devices
+
+    def serve(self, container: Container) -> None:
+        """From now on /proc shows the processes of `container`."""
+        if self.proc is not None:
+            self.proc.container = container
 
     # -- contexts ------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ from kernel.fs.mounts import MountTable
 from kernel.fs.node import Node
 from kernel.fs.overlay import OverlayFs
 from kernel.fs.owners import Journal
+from kernel.fs.proc.cgroup import CgroupFs
+from kernel.fs.proc.sysfs import SysFs
+from kernel.fs.proc.tree import ProcFs
 from kernel.fs.resolver import walk
 from kernel.host.linux_fs import copy_data
 
@@ -108,6 +111,10 @@ class _Builder:
     def standard(self) -> None:
         """What every container has."""
         spec, mounts = self.spec, self.mounts
+        mounts.proc = ProcFs(mounts.new_device())
+        mounts.mount(mounts.proc, self.directory(b"/proc"))
+        mounts.mount(SysFs(mounts.new_device()), self.directory(b"/sys"))
+        mounts.mount(CgroupFs(mounts.new_device()), self.directory(b"/sys/fs/cgroup"))
         dev = self.tmpfs(0o755, 64 << 20)
         dev.options = [b"nosuid", b"size=65536k", b"mode=755"]
         populate(dev.root, self.console is not None)

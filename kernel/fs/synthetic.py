@@ -208,7 +208,9 @@ class Table(SyntheticNode):
         return placeholder(), DirectoryFile(self, flags)
 
 
-def fill(directory: Directory, files: Mapping[str, Callable[[Task], bytes]]) -> None:
+def fill(
+    directory: Directory, files: Mapping[str, Callable[[Task], bytes]], live: bool = False
+) -> None:
     """Add read-only files by relative path, making directories on the way."""
     for path, make in files.items():
         node: Node = directory
@@ -216,7 +218,7 @@ def fill(directory: Directory, files: Mapping[str, Callable[[Task], bytes]]) -> 
         for name in above:
             existing = node.children.get(name)
             node = existing or cast_directory(node).add(Directory(node.fs, node, name))
-        cast_directory(node).add(File(node, last, make))
+        cast_directory(node).add(File(node, last, make, live=live))
 
 
 def cast_directory(node: Node) -> Directory:

@@ -323,11 +323,7 @@ def _attributes(directory: ProcessDirectory, name: bytes) -> SyntheticNode:
 
 
 def _network(directory: ProcessDirectory, name: bytes) -> SyntheticNode:
-    root = directory.fs.root
-    assert isinstance(root, Directory)
-    found = root.children[b"(net)"]
-    assert isinstance(found, SyntheticNode)
-    return found
+    return directory.fs.network  # type: ignore[attr-defined,no-any-return]
 
 
 # -- what can be written -----------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from kernel.errors import LinuxError
-from kernel.fs.metadata import dirent_type
 from kernel.fs.node import Entry, Node
 from kernel.fs.proc import network, sysctl, system
 from kernel.fs.proc.process import ProcessDirectory
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from kernel.process import Process
     from kernel.task import Task
 
-_HIDDEN = b"(net)"
 
 
 class ProcFs(SyntheticFs):
@@ -35,10 +33,8 @@ class ProcFs(SyntheticFs):
                 fill(root, {name: make}, live=True)
         cast_directory(root.add(Directory(self, root, b"sys")))
         fill(cast_directory(root.children[b"sys"]), sysctl.files())
-        net = Directory(self, root, _HIDDEN)
-        root.add(net)
-        fill(net, network.FILES)
-        net.name = b"net"
+        self.network = Directory(self, root, b"net")
+        fill(self.network, network.FILES)
         root.add(Link(root, b"self", lambda task: b"%d" % task.process.pid))
         root.add(
             Link(
@@ -47,11 +43,10 @@ class ProcFs(SyntheticFs):
         )
         root.add(Link(root, b"mounts", lambda _task: b"self/mounts"))
         root.add(Link(root, b"net", lambda _task: b"self/net"))
-        root.children[_HIDDEN] = net
-        for name in (b"fs", b"bus", b"driver", b"irq", b"tty", b"acpi"):
-            root.add(Directory(self, root, name))
-        for name in (b"kmsg", b"kcore", b"sysrq-trigger"):
-            root.add(File(root, name, _refused, mode=0o400))
+        for directory in (b"fs", b"bus", b"driver", b"irq", b"tty", b"acpi"):
+            root.add(Directory(self, root, directory))
+        for refused in (b"kmsg", b"kcore", b"sysrq-trigger"):
+            root.add(File(root, refused, _refused, mode=0o400))
 
     def processes(self) -> dict[int, Process]:
         """The container's processes by pid."""
@@ -84,8 +79,6 @@ class ProcRoot(Directory):
             if process is None:
                 return self.negative(name)
             return ProcessDirectory(self.fs, self, name, process, None)
-        if name == _HIDDEN:
-            return self.negative(name)
         return super().lookup(name)
 
     def _by_thread(self, number: int) -> Process | None:
@@ -96,8 +89,7 @@ class ProcRoot(Directory):
         return None
 
     def entries(self, task: Task) -> list[Entry]:
-        nodes = [node for name, node in self.children.items() if name != _HIDDEN]
-        found = [Entry(n.name, n.inode(), dirent_type(n.mode)) for n in nodes]
+        found = super().entries(task)
         found += [
             Entry(b"%d" % pid, self.lookup(b"%d" % pid).inode(), 4)
             for pid in sorted(self.fs.processes())
