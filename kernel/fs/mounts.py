@@ -21,6 +21,7 @@ from kernel.fs.node import FileSystem, Node
 from kernel.fs.overlay import OverlayFs
 from kernel.fs.owners import PLAIN
 from kernel.fs.resolver import Memory
+from kernel.fs.tmpfs import TmpFs
 
 if TYPE_CHECKING:
     from kernel.container import Container
@@ -41,6 +42,8 @@ class MountTable:
         self.terminals = TerminalFs(self.new_device())
         # Owners given to what is not in the container's tree (fchown of a pipe or a terminal).
         self.foreign: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self.private = b""  # the host directory for tmpfs trees, see kernel.fs.tmpfs
+        self._tmpfs_serial = 0
         self.proc: ProcFs | None = None
         # fcntl(F_SETOWN): (pid, descriptor) -> process or group.
         self.signal_owners: dict[tuple[int, int], int] = {}
@@ -59,6 +62,11 @@ class MountTable:
         point.hold()
         self._enter(fs)
         self.forget_paths()
+
+    def new_tmpfs(self, mode: int, size: int = 0) -> TmpFs:
+        """A fresh tmpfs, to be mounted."""
+        self._tmpfs_serial += 1
+        return TmpFs(self.private, self._tmpfs_serial, self.new_device(), mode, size)
 
     def unmount(self, fs: FileSystem) -> None:
         """Undo `mount`. EBUSY while something is mounted below."""

@@ -98,15 +98,8 @@ class _Builder:
         self.mounts = mounts
         self.spec = spec
         self.boot = Boot(mounts)
-        self.private = tmpfs.private_directory(spec.id, spec.runtime)
-        self.serial = 0
+        self.private = mounts.private = tmpfs.private_directory(spec.id, spec.runtime)
         self.console = console
-
-    def tmpfs(self, mode: int, size: int = 0) -> tmpfs.TmpFs:
-        """A fresh tmpfs."""
-        self.serial += 1
-        device = self.mounts.new_device()
-        return tmpfs.TmpFs(self.private, self.serial, device, mode, size)
 
     def standard(self) -> None:
         """What every container has."""
@@ -115,18 +108,18 @@ class _Builder:
         mounts.mount(mounts.proc, self.directory(b"/proc"))
         mounts.mount(SysFs(mounts.new_device()), self.directory(b"/sys"))
         mounts.mount(CgroupFs(mounts.new_device()), self.directory(b"/sys/fs/cgroup"))
-        dev = self.tmpfs(0o755, 64 << 20)
+        dev = self.mounts.new_tmpfs(0o755, 64 << 20)
         dev.options = [b"nosuid", b"size=65536k", b"mode=755"]
         populate(dev.root, self.console is not None)
         mounts.mount(dev, self.directory(b"/dev"))
         mounts.terminals = terminals = TerminalFs(mounts.new_device(), self.console)
         terminals.options = [b"nosuid", b"noexec", *terminals.options]
         mounts.mount(terminals, self.directory(b"/dev/pts"))
-        shm = self.tmpfs(0o1777, spec.shm_size_bytes)
+        shm = self.mounts.new_tmpfs(0o1777, spec.shm_size_bytes)
         shm.source = b"shm"
         shm.options = [b"nosuid", b"nodev", b"noexec", b"size=%dk" % (spec.shm_size_bytes >> 10)]
         mounts.mount(shm, self.directory(b"/dev/shm"))
-        mqueue = self.tmpfs(0o1777)
+        mqueue = self.mounts.new_tmpfs(0o1777)
         mqueue.type, mqueue.source, mqueue.magic = b"mqueue", b"mqueue", 0x19800202
         mqueue.options = [b"nosuid", b"nodev", b"noexec"]
         mounts.mount(mqueue, self.directory(b"/dev/mqueue"))
@@ -150,7 +143,7 @@ class _Builder:
         target = os.fsencode(entry["target"])
         words = entry["options"]
         if entry["type"] == "tmpfs":
-            fs = self.tmpfs(_number(words, "mode", 8, 0o1777), _size(words))
+            fs = self.mounts.new_tmpfs(_number(words, "mode", 8, 0o1777), _size(words))
             fs.options = [b"nosuid", b"nodev", b"noexec"]
             fs.options += [os.fsencode(word) for word in words if "=" in word]
             fs.options = [o for o in fs.options if o.decode() not in _allowed(words)]

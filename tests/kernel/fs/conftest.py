@@ -17,9 +17,14 @@ from kernel.errors import LinuxError
 from kernel.fs.context import FsContext
 from kernel.fs.filetable import FileTable
 from kernel.fs.mounts import MountTable
-from kernel.fs.namespace import open_root
+from kernel.fs.namespace import build, open_root
 from kernel.fs.openfile import OpenFile
 from kernel.fs.opening import open_path
+from kernel.fs.tmpfs import discard
+from kernel.limits import Limits
+from kernel.net.network import Network
+from kernel.signals.state import Signals
+from kernel.spec import ContainerSpec
 from tables import load
 
 T = TypeVar("T")
@@ -34,13 +39,43 @@ class FakeTask:
         self.fs: FsContext = mounts.context()
         self.abi = load("x86_64")
         self.slot = SimpleNamespace(q=[0] * 64)
-        self.process = SimpleNamespace(
+        self.comm = b"fake"
+        self.host_tid = os.getpid()
+        self.blocked = 0
+        self.pending = None
+        self.process: Any = SimpleNamespace(
             pid=1,
             host_pid=os.getpid(),
             files=FileTable(),
-            container=SimpleNamespace(mounts=mounts, by_host_pid={}),
             tasks={1: self},
+            parent=None,
+            children=[],
+            argv=[b"init", b"-x"],
+            environ=[b"A=1"],
+            exe=None,
+            group=1,
+            session=1,
+            leader=self,
+            comm=b"fake",
+            zombie=False,
+            stopped=False,
+            status=None,
+            patchable=False,
+            oom_score_adj=0,
+            auxv=bytes(16),
+            limits=Limits(),
+            signals=Signals(),
         )
+        self.process.container = SimpleNamespace(
+            mounts=mounts,
+            pids={1: self.process},
+            by_host_pid={os.getpid(): self.process},
+            hostname=b"box",
+            domainname=b"(none)",
+            network=Network("127.77.0.5", "c0ffee", "bridge"),
+            spec=SimpleNamespace(cache="/nowhere", memory_bytes=1 << 30, pids_limit=0),
+        )
+        mounts.serve(self.process.container)
 
     async def sleep_on(self, future: asyncio.Future[Any]) -> Any:
         return await future
@@ -127,6 +162,7 @@ class Home:
         self.path = path
         self.layers: list[bytes] = []
         self.opened: list[MountTable] = []
+        self.specs: list[ContainerSpec] = []
 
     def layer(self, files: dict[str, bytes | str | None]) -> None:
         """Put a layer on top: bytes are file contents, str a link's target, None a directory."""
@@ -153,6 +189,26 @@ class Home:
     def task(self) -> FakeTask:
         return FakeTask(self.mount())
 
+    def container(self, **fields: Any) -> FakeTask:
+        """A task in a container with all its standard mounts."""
+        spec = ContainerSpec(
+            id="test" + self.path.name,
+            hostname="box",
+            layers=[os.fsdecode(layer) for layer in self.layers],
+            upper=os.fspath(self.path / "upper"),
+            argv=[],
+            env=[],
+            cwd="/",
+            cache="/nowhere",
+            runtime=os.fspath(self.path),
+            address="127.77.0.5",
+            **fields,
+        )
+        mounts = build(spec)
+        self.opened.append(mounts)
+        self.specs.append(spec)
+        return FakeTask(mounts)
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
@@ -161,5 +217,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     yield home
     for mounts in home.opened:
         mounts.close()
+    for spec in home.specs:
+        discard(spec.id, spec.runtime)
     shutil.rmtree(tmp_path)
     os.umask(old)
