@@ -77,7 +77,7 @@ def main() -> int:
     if status(path, "/_ping") != 200 and not start_daemon(home, path):
         return 1
     if status(path, "/images/busybox/json") != 200:
-        bootstrap = [DDOCK, "image", "bootstrap", "busybox"]
+        bootstrap = [str(DDOCK), "image", "bootstrap", "busybox"]
         if subprocess.run(bootstrap, env=environment, check=False).returncode:
             return 1
     client = shutil.which("docker")

@@ -1,0 +1,1 @@
+"""Tests of ddock, from single modules to the real docker CLI."""

@@ -1,0 +1,1 @@
+"""What containers are made from in tests: a Debian tree, its native oracle, small archives."""
