@@ -49,21 +49,37 @@ _BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ig
 def unpack(stream: IO[bytes], directory: bytes) -> int:
     """Make layer directory `directory` of the uncompressed tar `stream`; the sum of file sizes.
 
-    The whole stream is read, also what follows the archive's end. Raises LayerError for a tar that is
-    corrupt, truncated or hostile, OSError for what the host refuses; then nothing is left behind.
+    Its parent is made if need be. Raises LayerError for a tar that is corrupt, truncated or hostile,
+    OSError for what the host refuses; then nothing is left behind.
     """
     parent = os.path.dirname(directory)
     os.makedirs(parent, exist_ok=True)
     temporary = tempfile.mkdtemp(prefix=b".unpack-", dir=parent)
     try:
-        os.mkdir(temporary + b"/root", 0o755)
-        unpacker = _Unpacker(temporary + b"/root")
-        unpacker.read(stream)
-        unpacker.finish(temporary + b"/index.msgpack")
+        size = apply_layer(stream, temporary)
         os.chmod(temporary, 0o755)
         os.rename(temporary, directory)
     except BaseException:
         remove_tree(temporary)
+        raise
+    return size
+
+
+def apply_layer(stream: IO[bytes], directory: str | bytes) -> int:
+    """Fill the existing `directory` with a layer's `root` and index; the sum of file sizes.
+
+    The whole stream is read, also what follows the archive's end. Raises as `unpack` does, and leaves
+    neither `root` nor index then.
+    """
+    place = os.fsencode(directory)
+    root, index = place + b"/root", place + b"/index.msgpack"
+    os.mkdir(root, 0o755)
+    try:
+        unpacker = _Unpacker(root)
+        unpacker.read(stream)
+        unpacker.finish(index)
+    except BaseException:
+        remove_tree(root)
         raise
     return unpacker.size
 
