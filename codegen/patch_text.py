@@ -21,7 +21,7 @@ from codegen.asm.decode import Instruction, sweep
 from codegen.patch_elf import Function, Image
 
 _LONGEST = 15
-_LINEAR_LIMIT = 8192  # decode functions from their start up to this size
+_LINEAR_LIMIT = 8192  # longer functions are decoded from their start only as a last resort
 _WINDOWS = (48, 80, 112, 160)  # how far before an offset the sweeps start
 _WANTED = 24  # bytes of agreed instructions before an offset
 _TABLE_LIMIT = 4096
@@ -69,9 +69,11 @@ class Code:
         function = self.image.function_at(offset - 1)
         if function is None:
             return None if self._described else self._agreed(offset, self.image.start, None)
-        if function.end - function.start <= _LINEAR_LIMIT:
-            return self._from_start(function, offset)
-        return self._agreed(offset, function.start, function)
+        if function.end - function.start > _LINEAR_LIMIT:
+            agreed = self._agreed(offset, function.start, function)
+            if agreed is not None:
+                return agreed
+        return self._from_start(function, offset)
 
     def _from_start(self, function: Function, offset: int) -> list[Instruction] | None:
         known = self._linear.get(function.start)
