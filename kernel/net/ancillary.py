@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kernel.capabilities import CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN
 from kernel.errors import LinuxError
-from kernel.net import sockaddr
+from kernel.net import hostsock, sockaddr
 from kernel.net.unix import OVERFLOW_ID, Ucred
 
 if TYPE_CHECKING:
@@ -225,16 +225,14 @@ async def _inspect(
 ) -> Ucred | None:
     """Take the marker out of received descriptors, and flag those that are flagged files."""
     marker = None
-    for index in range(len(numbers) - 1, -1, -1):
+    last = len(numbers) - 1
+    for index in range(last, -1, -1):
         number = numbers[index]
-        host_fd = await task.take_fd(number)
-        try:
-            if index == len(numbers) - 1:
-                marker = _read_marker(host_fd)
+        with hostsock.closing(await task.take_fd(number)) as host_fd:
             status = os.fstat(host_fd)
-        finally:
-            os.close(host_fd)
-        if marker is not None and index == len(numbers) - 1:
+            if index == last:
+                marker = _read_marker(host_fd)
+        if index == last and marker is not None:
             del numbers[index]
             await task.hostcall("close", number)
             continue

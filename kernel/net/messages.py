@@ -194,6 +194,25 @@ async def receive(task: Task, fd: int, address: int, header: Header, flags: int)
     return Received(result, message_flags, [out for out in outs if out[1]])
 
 
+async def receive_from(
+    task: Task, fd: int, buffer: int, size: int, flags: int
+) -> tuple[int, bytes]:
+    """recvfrom(2): (result, guest address of the sender).
+
+    The guest makes it as recvmsg(2), the only receiving call that may tell it an address.
+    """
+    slot = task.slot
+    base = slot.address + PAYLOAD
+    iov_at = base + HEADER_SIZE
+    name_at = iov_at + _IOVEC.size
+    inner = _HEADER.pack(name_at, _NAME_ROOM, 0, iov_at, 1, 0, 0, 0, 0)
+    slot.write(base, inner + _IOVEC.pack(buffer, size))
+    result = await task.hostcall("recvmsg", fd, base, flags)
+    length = _HEADER.unpack(slot.read(base, HEADER_SIZE))[1]
+    name = slot.read(name_at, min(max(length, 0), _NAME_ROOM))
+    return result, await source(task, fd, name)
+
+
 async def source(task: Task, fd: int, name: bytes) -> bytes:
     """The guest's view of the host address a message came from; b"" if there was none."""
     network: Network = task.process.container.network

@@ -103,10 +103,14 @@ class UnixNames:
             return Ucred(pid if host.startswith(self._client) else 0, uid, gid)
         return None
 
-    def name_client(self, fd: int, who: Ucred) -> None:
-        """Give a socket that is about to connect, if unnamed, a name that tells whose it is."""
+    def name_client(self, fd: int, target: bytes, who: Ucred) -> None:
+        """Give a socket that is about to connect, if unnamed, a name that tells whose it is.
+
+        Only if one of our own is bound to the host name `target`: nobody else could read it, and a
+        socket whose connect fails should stay unbound.
+        """
         local = hostsock.getsockname(fd)
-        if isinstance(local, bytes) and len(local) <= 2:
+        if target in self._bound and isinstance(local, bytes) and len(local) <= 2:
             numbers = b"%d.%d.%d.%d" % (who.pid, who.uid, who.gid, self.serial())
             hostsock.bind(fd, sockaddr.unix(self._client + numbers))
 

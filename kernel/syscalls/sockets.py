@@ -237,7 +237,7 @@ async def _connect_unix(task: Task, network: Network, fd: int, name: bytes) -> i
     pause = 0.0005
     with located(task, network.unix, name) as host:
         if kind != host_socket.SOCK_DGRAM:
-            network.unix.name_client(fd, identity(task))
+            network.unix.name_client(fd, sockaddr.unix_path(host), identity(task))
         while True:
             result = hostsock.connect_now(fd, host, blocking)
             if result != -errno.EAGAIN or not blocking:
@@ -474,15 +474,8 @@ async def recvfrom(
     if not src_addr:
         return Reply.hostcall("recvfrom", sockfd, buf, len, flags, 0, 0)
     room = await _room(task, addrlen)
-    slot = task.slot
-    name_at = slot.address + PAYLOAD
-    length_at = name_at + _ADDRESS_MAX
-    slot.write(length_at, struct.pack("<i", _ADDRESS_MAX))
-    result = await task.hostcall("recvfrom", sockfd, buf, len, flags, name_at, length_at)
-    length = struct.unpack("<i", slot.read(length_at, 4))[0]
-    name = slot.read(name_at, min(max(length, 0), _ADDRESS_MAX))
-    shown = await messages.source(task, sockfd, name)
-    return _with_name(result, src_addr, addrlen, room, shown)
+    result, name = await messages.receive_from(task, sockfd, buf, len, flags)
+    return _with_name(result, src_addr, addrlen, room, name)
 
 
 @syscall(restart=Restart.ALWAYS)

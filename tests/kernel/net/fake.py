@@ -51,10 +51,17 @@ class Files:
         self.entries: dict[int, Any] = {}
 
     def get(self, fd: int) -> Any:
-        return self.entries.get(fd)
+        return self.entries.get(fd, (None,))[0]
 
     def set(self, fd: int, file: Any, cloexec: bool = False) -> None:
-        self.entries[fd] = file
+        self.entries[fd] = (file, cloexec)
+
+
+class FakeProcess:
+    """Whatever attributes a test gives it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
 
 
 class FakeContainer(SimpleNamespace):
@@ -77,7 +84,7 @@ class FakeContainer(SimpleNamespace):
     def task(self, credentials: Credentials | None = None) -> FakeTask:
         """A process with one thread."""
         pid = len(self.tasks) + 1
-        process = SimpleNamespace(
+        process: Any = FakeProcess(
             container=self, pid=pid, host_pid=1 << 22 | pid, files=Files(), comm=b"fake", tasks={},
             parent=None, children=[], group=pid, session=pid, limits=Limits(), leader=None,
             rusage=(0.0, 0.0, 0), children_rusage=(0.0, 0.0, 0), zombie=False, ending=False,
@@ -189,8 +196,9 @@ class FakeTask(Task):
             return answer.host_fd
         if isinstance(answer, DescriptorsReply):
             numbers = [fd for fd, _, _ in answer.files]
+            out: Any = answer.out
             self.fds += numbers
-            ctypes.memmove(answer.out, struct.pack("<2i", *numbers), 8)
+            ctypes.memmove(out, struct.pack("<2i", *numbers), 8)
             return answer.result
         if isinstance(answer, OutReply):
             ctypes.memmove(answer.address, answer.data, len(answer.data))

@@ -426,7 +426,9 @@ def _connected(fd: int) -> bool:
         ((16, 3, 9), errno.EPROTONOSUPPORT),  # NETLINK_AUDIT
     ],
 )
-async def test_sockets_we_do_not_make(guest: FakeTask, call: tuple[int, ...], expected: int) -> None:
+async def test_sockets_we_do_not_make(
+    guest: FakeTask, call: tuple[int, ...], expected: int
+) -> None:
     assert await guest.call("socket", *call) == -expected
 
 

@@ -56,6 +56,8 @@ def test_the_hosts_own_loopback_belongs_to_nobody() -> None:
 
 def test_a_publisher_tries_every_kind_a_listener_may_have() -> None:
     owner = plan.owner_of("127.1.0.2")
-    kinds = [plan.decode(bytes(map(int, a.split("."))), p) for a, p in plan.listeners("127.1.0.2", 80)]
+    kinds = [
+        plan.decode(bytes(map(int, a.split("."))), p) for a, p in plan.listeners("127.1.0.2", 80)
+    ]
     assert [k and k.kind for k in kinds] == [plan.ETHERNET4, plan.ANY4, plan.ANY6]
     assert all(k and k.owner == owner and k.port == 80 for k in kinds)
