@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
+from decimal import Decimal
 from typing import IO, Any, Final, Self
 
 from kernel.fs.layerindex import save
@@ -44,6 +45,33 @@ class _StrictTarInfo(tarfile.TarInfo):
 
 
 _BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+
+
+def strict_tar(stream: Any) -> tarfile.TarFile:
+    """`stream` (anything with `read`) as an uncompressed tar; a broken header is a LayerError."""
+    return tarfile.open(
+        fileobj=stream,
+        mode="r|",
+        tarinfo=_StrictTarInfo,
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
+
+
+def member_attributes(member: tarfile.TarInfo) -> tuple[dict[bytes, bytes], int]:
+    """(extended attributes, modification time in nanoseconds) of a member."""
+    xattrs = {
+        _bytes(key[len(_XATTR) :]): _bytes(value)
+        for key, value in member.pax_headers.items()
+        if key.startswith(_XATTR)
+    }
+    text = member.pax_headers.get("mtime")
+    if text is None:
+        return xattrs, int(member.mtime) * 10**9
+    try:
+        return xattrs, int(Decimal(text) * 10**9)
+    except ArithmeticError:
+        raise LayerError(f"{member.name}: bad time {text!r}") from None
 
 
 def unpack(stream: IO[bytes], directory: bytes) -> int:
@@ -116,13 +144,7 @@ class _Unpacker:
     def read(self, stream: IO[bytes]) -> None:
         counted = _Counted(stream)
         try:
-            with tarfile.open(
-                fileobj=counted,  # type: ignore[call-overload]
-                mode="r|",
-                tarinfo=_StrictTarInfo,
-                encoding="utf-8",
-                errors="surrogateescape",
-            ) as tar:
+            with strict_tar(counted) as tar:
                 for member in tar:
                     self.member(tar, member)
             while stream.read(_CHUNK):
@@ -284,11 +306,7 @@ class _Unpacker:
         if kind in (CHARACTER, BLOCK):
             rdev = os.makedev(member.devmajor, member.devminor)
         record = fresh_record(mode, (member.uid, member.gid), rdev)
-        xattrs = {
-            _bytes(key[len(_XATTR) :]): _bytes(value)
-            for key, value in member.pax_headers.items()
-            if key.startswith(_XATTR)
-        }
+        xattrs, mtime_ns = member_attributes(member)
         if xattrs:
             record = record._replace(xattrs=xattrs)
         if record == PLAIN:
@@ -297,7 +315,6 @@ class _Unpacker:
             self.records[path] = record
         if kind != SYMLINK:
             os.chmod(host, host_bits(mode))
-        mtime_ns = int(float(member.pax_headers.get("mtime", member.mtime)) * 10**9)
         if kind == DIRECTORY:
             self.times[path] = mtime_ns
         else:

@@ -104,6 +104,7 @@ class _Builder:
     def standard(self) -> None:
         """What every container has."""
         spec, mounts = self.spec, self.mounts
+        self.file(b"/.dockerenv")
         mounts.proc = ProcFs(mounts.new_device())
         mounts.mount(mounts.proc, self.directory(b"/proc"))
         mounts.mount(SysFs(mounts.new_device()), self.directory(b"/sys"))
@@ -179,11 +180,13 @@ class _Builder:
                 continue
             parent = node.parent
             assert parent is not None
+            before = parent.attributes()
             try:
                 if i + 1 < len(names) or kind == DIRECTORY:
                     parent.make_directory(node, 0o755, (0, 0))
                 else:
                     os.close(parent.create(node, 0o644, (0, 0), os.O_RDONLY))
+                parent.set_times(before.atime_ns, before.mtime_ns)  # `docker diff` ignores this
             except LinuxError as error:
                 raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(prefix)) from None
         if (node.kind == DIRECTORY) != (kind == DIRECTORY):

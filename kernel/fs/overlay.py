@@ -447,14 +447,14 @@ class OverlayNode(Node):
         assert isinstance(child, OverlayNode)
         if child.entries_exist():
             raise LinuxError(errno.ENOTEMPTY)
+        packed = child.stat()
         self.copy_up()
         self._hide(child.name)
         if child.upper:
             os.rmdir(child.host)
-        child.stat()
         self._vanished(child)
-        dev, ino, _, mode, uid, gid, _, rdev = head(child.packed or b"")
-        child.packed = with_head(child.packed or b"", dev, ino, 0, mode, uid, gid, rdev)
+        dev, ino, _, mode, uid, gid, _, rdev = head(packed)
+        child.packed = with_head(packed, dev, ino, 0, mode, uid, gid, rdev)
         self.fs.forget_paths()
 
     def entries_exist(self) -> bool:
