@@ -71,9 +71,7 @@ def _elf(isa: str, entry: int, offset: int, text: bytes) -> bytes:
         b"\x7fELF\x02\x01\x01" + bytes(9),
         2, _EM[isa], 1, entry, 64, 0, 0, 64, 56, 2, 64, 0, 0,
     )  # fmt: skip
-    load = struct.pack(
-        "<IIQQQQQQ", _PT_LOAD, _R | _X, 0, STUB_BASE, STUB_BASE, size, size, PAGE
-    )
+    load = struct.pack("<IIQQQQQQ", _PT_LOAD, _R | _X, 0, STUB_BASE, STUB_BASE, size, size, PAGE)
     stack = struct.pack("<IIQQQQQQ", _PT_GNU_STACK, _R | _W, 0, 0, 0, 0, 0, 16)
     return (header + load + stack).ljust(offset, b"\0") + text
 

@@ -155,9 +155,13 @@ class Op:
     HOSTCALL: Final = 1  # nr, a0..a5
     COPY_OUT: Final = 2  # a0 = guest address, a1 = payload offset, a2 = length
     COPY_IN: Final = 3  # a0 = guest address, a1 = payload offset, a2 = length
-    RECV_FDS: Final = 4  # a0 = count (1, 2), a1 = recvmsg flags, a2 = fd flag byte; 2: next register too
+    RECV_FDS: Final = (
+        4  # a0 = count (1, 2), a1 = recvmsg flags, a2 = fd flag byte; 2: next register too
+    )
     SEND_FD: Final = 5  # a0 = descriptor
-    CLONE: Final = 6  # a0 = host flags, a1 = 0, a2 = host tid's address, a3 = ctid, a4 = tls, a5 = slot
+    CLONE: Final = (
+        6  # a0 = host flags, a1 = 0, a2 = host tid's address, a3 = ctid, a4 = tls, a5 = slot
+    )
     ENTER: Final = 7  # a0 = rip, a1 = rsp: start a program image
     CONTINUE: Final = 8  # post CONTINUED and run what the kernel answers
     STORE32: Final = 9  # a0 = guest address, a1 = value
