@@ -9,8 +9,9 @@ Slots are a common good (8192): when they become scarce only sites that trapped 
 they are gone sites stay on the trap.
 
     text = cache.lookup(fd)                                  # at mmap with PROT_EXEC
-    if text and text.patched and text.patched.covers(offset, length):
-        ...map text.patched.fd at offset - text.patched.segment_offset instead,
+    if text and text.patched and (part := text.patched.part_of(offset, length)):
+        skip, text_offset, size = part
+        ...map text.patched.fd at text_offset over [address + skip, + size),
         ...copy text.patched.return_addresses(address - offset) into the return table
     if text.wants(site):                                     # at a trap
         cache.record(text, site, fd)

@@ -75,10 +75,18 @@ class PatchedText:
         """Every patched site."""
         return [Site(*item) for item in slots_of(self._record.runs).items()]
 
-    def covers(self, offset: int, length: int) -> bool:
-        """Whether a mapping of this part of the file can be taken from the patched text."""
-        end = offset + length + -length % PAGE
-        return self.segment_offset <= offset and end <= self.segment_offset + self.length
+    def part_of(self, offset: int, length: int) -> tuple[int, int, int] | None:
+        """Which part of a mapping of the file at `offset` (a multiple of PAGE) is patched text.
+
+        (distance from the mapping's start, offset in the text, length in whole pages); None if
+        nothing is. A loader may first map a whole library with its text's protection: then the part
+        is mapped over the file's own pages.
+        """
+        first = max(offset, self.segment_offset)
+        last = min(offset + length + -length % PAGE, self.segment_offset + self.length)
+        if first >= last:
+            return None
+        return first - offset, first - self.segment_offset, last - first
 
     def return_addresses(self, base: int) -> list[tuple[int, bytes]]:
         """What to copy into the process's return table: (address, bytes) blocks.

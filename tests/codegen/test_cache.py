@@ -164,16 +164,17 @@ def test_return_addresses_for_a_base(cache: TranslationCache, tmp_path: Path) ->
         assert value == base + site.return_offset
 
 
-def test_part_of_a_file_is_covered(cache: TranslationCache, tmp_path: Path) -> None:
+def test_part_of_a_mapping_is_patched(cache: TranslationCache, tmp_path: Path) -> None:
     path = program(tmp_path)
     trap(cache, path, SITES[0])
     cache.flush()
     patched = look(cache, path).patched
     assert patched is not None
-    assert patched.covers(TEXT_OFFSET, 10)
-    assert patched.covers(TEXT_OFFSET, PAGE)
-    assert not patched.covers(TEXT_OFFSET, PAGE + 1)
-    assert not patched.covers(0, PAGE)
+    assert patched.part_of(TEXT_OFFSET, 10) == (0, 0, PAGE)
+    assert patched.part_of(TEXT_OFFSET, PAGE) == (0, 0, PAGE)
+    assert patched.part_of(0, 3 * PAGE) == (TEXT_OFFSET, 0, PAGE)
+    assert patched.part_of(0, TEXT_OFFSET) is None
+    assert patched.part_of(TEXT_OFFSET + PAGE, PAGE) is None
 
 
 def test_an_address_in_a_trampoline_is_somewhere_in_the_file(
