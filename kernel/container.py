@@ -37,10 +37,10 @@ from kernel.slot import SlotPool
 from kernel.task import Task, Waiter
 
 if TYPE_CHECKING:
-    from codegen.cache import TranslationCache
     from codegen.image import StubImage
     from kernel.fs.context import FsContext
     from kernel.fs.mounts import MountTable
+    from kernel.patching import Translations
     from kernel.slot import SlotMemory
     from kernel.spec import ContainerSpec
     from tables import Table
@@ -73,7 +73,7 @@ class Container:
         self.abi = abi
         self.stub = stub
         self.stub_fd = os.open(stub.path, os.O_RDONLY | os.O_CLOEXEC)
-        self.cache: TranslationCache | None = None
+        self.translations: Translations | None = None
         self.capabilities = 0  # the bounding set of what starts from outside
         self.mounts = mounts
         self.hostname = spec.hostname.encode()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tables import Syscall
 
 _log = logging.getLogger("ddock.kernel")
-_NR, _ARGS = Slot.NR // 8, Slot.ARGS // 8
+_NR, _ARGS, _TRAPS = Slot.NR // 8, Slot.ARGS // 8, Slot.TRAPS // 8
 _EXIT_NAMES = ("exit", "exit_group")
 _LIMIT = 512
 _REQUEST_MASK = 0xFFFF_FFFF
@@ -72,6 +72,8 @@ class Dispatcher:
         process = task.process
         if process.unsettled:
             process.settle()
+        if q[_TRAPS] != task.traps_seen and self._container.translations is not None:
+            self._container.translations.trapped(task)
         nr = q[_NR]
         if nr >= Request.FIRST:
             self._special(task, nr)

@@ -17,7 +17,7 @@ from codegen.layout import JUMP_TABLE, LOW_END, STUB_BASE, Op, Slot
 from kernel import elf
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
-from kernel.patching import map_low_tables, map_segment
+from kernel.patching import Texts, map_low_tables, map_segment
 from kernel.reply import Program
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _become(task: Task, image: Image) -> None:
     process.argv = image.argv
     process.environ = image.envp
     process.has_execed = True
-    process.patchable = False
+    process.texts = Texts()
 
 
 def _host_auxv(stack: bytes) -> dict[int, int]:
@@ -253,15 +253,15 @@ def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: 
             page_end = (file_end + _PAGE - 1) & -_PAGE
             text = segment.flags & elf.PF_X and not segment.flags & elf.PF_W
             if not (text and map_segment(task, program, file.fd, start, length, offset, prot)):
-                program.hostcall(nr["mmap"], start, length, prot, _PRIVATE_FIXED, fd, offset)
+                program.do(nr["mmap"], start, length, prot, _PRIVATE_FIXED, fd, offset)
             if memory_end > file_end and prot & 2 and page_end > file_end:
                 program.copy_out(file_end, bytes(page_end - file_end))
         if memory_end > page_end:
-            program.hostcall(
+            program.do(
                 nr["mmap"], page_end, memory_end - page_end, prot, _PRIVATE_FIXED_ANON,
                 (1 << 64) - 1, 0,
             )  # fmt: skip
-    program.hostcall(nr["close"], fd)
+    program.do(nr["close"], fd)
 
 
 def _stack(

@@ -1,29 +1,200 @@
-"""The translation cache's use at run time: patched text mapped in place of a file's own."""
+"""The translation cache at run time: patched text mapped in place of a file's own, traps noted.
+
+A process that can reach the site table (its low addresses are free) gets patched text for every
+executable mapping the cache knows. What still traps is logged by the stub in the slot; the file
+offset of each such site is recorded, and a thread patches the file for the processes to come.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from kernel.reply import Reply
+from codegen.layout import JUMP_TABLE, LOW_END, RETURN_TABLE, SITE_LIMIT, Slot
+from kernel.reply import Program, Reply
 
 if TYPE_CHECKING:
-    from kernel.reply import Answer, Program
+    from codegen.cache import TranslationCache
+    from codegen.cache_texts import FileText
+    from kernel.container import Container
+    from kernel.reply import Answer
     from kernel.task import Task
+
+_MAP_SHARED_FIXED, _MAP_PRIVATE_FIXED, _MAP_PRIVATE_FIXED_ANON = 0x11, 0x12, 0x32
+_MAP_FIXED, _MAP_PRIVATE = 0x10, 2
+_READ_EXEC, _READ_WRITE = 5, 3
+_NO_FD = (1 << 64) - 1
+_PAGE = 4096
+_TRAPS, _TRAP_LOG = Slot.TRAPS // 8, Slot.TRAP_LOG // 8
+_FLUSH_DELAY_S = 0.05
+_KEPT_FILES = 256
+
+
+class Mapping(NamedTuple):
+    """An executable file mapping: [start, end) holds the file from `base` = start - offset on."""
+
+    start: int
+    end: int
+    base: int
+    text: FileText
+
+
+@dataclass
+class Texts:
+    """A process's executable file mappings."""
+
+    patchable: bool = False  # the site table is mapped
+    mappings: list[Mapping] = field(default_factory=list)
+    bases: dict[FileText, int] = field(default_factory=dict)  # where each patched file lies
+
+    def copy(self) -> Texts:
+        """For a forked child."""
+        return Texts(self.patchable, list(self.mappings), dict(self.bases))
+
+
+class Translations:
+    """A container's use of the translation cache."""
+
+    def __init__(self, container: Container, cache: TranslationCache) -> None:
+        self._container = container
+        self.cache = cache
+        self._files: dict[FileText, int] = {}  # descriptors of files that may want patching
+        self._flush: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Future[int] | None = None
+
+    def known(self, fd: int) -> FileText | None:
+        """What the cache says of an open file; it is kept at hand while it may want patching."""
+        text = self.cache.lookup(fd)
+        if (
+            text is not None
+            and not text.complete
+            and text not in self._files
+            and len(self._files) < _KEPT_FILES
+        ):
+            self._files[text] = os.dup(fd)
+        return text
+
+    def trapped(self, task: Task) -> None:
+        """The stub has logged traps since the last look: record the sites."""
+        q = task.slot.q
+        count = q[_TRAPS]
+        new = min(count - task.traps_seen, Slot.TRAP_LOG_SIZE)
+        task.traps_seen = count
+        for i in range(count - new, count):
+            self._record(task, q[_TRAP_LOG + i % Slot.TRAP_LOG_SIZE] - 2)
+
+    def _record(self, task: Task, site: int) -> None:
+        for mapping in task.process.texts.mappings:
+            if mapping.start <= site < mapping.end:
+                fd = self._files.get(mapping.text)
+                offset = site - mapping.base
+                if fd is not None and mapping.text.wants(offset):
+                    self.cache.record(mapping.text, offset, fd)
+                    self._flush_soon()
+                return
+
+    def _flush_soon(self) -> None:
+        if self._flush is None and self._flushing is None and self.cache.has_pending:
+            self._flush = asyncio.get_running_loop().call_later(_FLUSH_DELAY_S, self._start_flush)
+
+    def _start_flush(self) -> None:
+        self._flush = None
+        loop = asyncio.get_running_loop()
+        self._flushing = loop.run_in_executor(None, self.cache.flush)
+        self._flushing.add_done_callback(self._flushed)
+
+    def _flushed(self, _future: asyncio.Future[int]) -> None:
+        self._flushing = None
+        for text in [t for t in self._files if t.complete]:
+            os.close(self._files.pop(text))
+        self._flush_soon()
+
+    async def close(self) -> None:
+        """Patch what was recorded and give everything back."""
+        if self._flush is not None:
+            self._flush.cancel()
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing])
+        if self.cache.has_pending:
+            self.cache.flush()
+        for fd in self._files.values():
+            os.close(fd)
+        self._files.clear()
 
 
 def map_low_tables(task: Task, program: Program) -> None:
-    """Map what patched sites jump through."""
+    """While loading: map what patched sites jump through."""
+    translations = task.process.container.translations
+    fd = translations.cache.site_table_fd() if translations is not None else None
+    if fd is None:
+        return
+    nr = task.abi.numbers
+    got = task.process.channel.give(task, program, os.dup(fd), True)
+    size = LOW_END - JUMP_TABLE
+    program.do(nr["mmap"], JUMP_TABLE, size, _READ_EXEC, _MAP_SHARED_FIXED, got, 0)
+    program.do(
+        nr["mmap"], RETURN_TABLE, 8 * SITE_LIMIT, _READ_WRITE, _MAP_PRIVATE_FIXED_ANON, _NO_FD, 0
+    )
+    program.do(nr["close"], got)
+    task.process.texts.patchable = True
 
 
 def map_segment(
     task: Task, program: Program, fd: int, start: int, length: int, offset: int, prot: int
 ) -> bool:
-    """While loading: map patched text instead of the file's; False if there is none."""
-    return False
+    """While loading: map patched text at `start` instead of the file's; False if there is none."""
+    translations = task.process.container.translations
+    if translations is None:
+        return False
+    text = translations.known(fd)
+    if text is None:
+        return False
+    texts = task.process.texts
+    base = start - offset
+    texts.mappings.append(Mapping(start, start + length, base, text))
+    patched = text.patched
+    if (
+        patched is None
+        or not texts.patchable
+        or texts.bases.setdefault(text, base) != base
+        or not patched.covers(offset, length)
+    ):
+        return False
+    try:
+        copy = os.dup(patched.fd)
+    except OSError:
+        return False
+    nr = task.abi.numbers
+    got = task.process.channel.give(task, program, copy, True)
+    program.do(
+        nr["mmap"], start, length, prot, _MAP_PRIVATE_FIXED, got, offset - patched.segment_offset
+    )
+    program.do(nr["close"], got)
+    for address, block in patched.return_addresses(base):
+        program.copy_out(address, block)
+    return True
 
 
 async def map_text(
     task: Task, addr: int, length: int, prot: int, flags: int, fd: int, off: int
 ) -> Answer:
-    """mmap(2) of executable file pages."""
-    return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
+    """mmap(2) of executable file pages: as asked, then patched text over it."""
+    translations = task.process.container.translations
+    if translations is None or not flags & _MAP_PRIVATE or off & (_PAGE - 1):
+        return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
+    taken = await task.take_fd(fd)
+    try:
+        start = addr
+        if not flags & _MAP_FIXED or translations.known(taken) is None:
+            start = await task.hostcall("mmap", addr, length, prot, flags, fd, off)
+        program = Program()
+        replaced = map_segment(task, program, taken, start, length, off, prot)
+    finally:
+        os.close(taken)
+    if replaced:
+        await task.run(program)
+    elif flags & _MAP_FIXED:
+        return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
+    return start

@@ -16,6 +16,7 @@ from codegen.layout import Slot
 from kernel.channel import Channel
 from kernel.fs.filetable import FileTable
 from kernel.limits import Limits
+from kernel.patching import Texts
 from kernel.signals.state import Signals
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Process:
         self.spare_slots: list[SlotMemory] = []  # mapped here, of threads that have ended
         self.mapped_slots: set[int] = set()  # addresses of thread slots mapped in this process
         self.terminal_stdin = False  # stdin becomes the controlling terminal
-        self.patchable = False  # the low tables are mapped: patched text may be used
+        self.texts = Texts()
         self.status: int | None = None
         self.zombie = False
         self.stopped = False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OP = struct.Struct("<BBHIQ6Q")
 _MASK64 = (1 << 64) - 1
+SCRATCH = 15  # the result register of ops whose result nobody needs
 
 
 class Result(int):
@@ -40,18 +41,22 @@ class Program:
         for i, a in enumerate(args):
             if isinstance(a, Result):
                 mask |= 1 << i
-        target = self._registers if register is None else register
-        if register is None:
-            self._registers = (self._registers + 1) & 15
+        target = int(self.next_register()) if register is None else register
         values = [int(a) & _MASK64 for a in args] + [0] * (6 - len(args))
         self.ops.append(_OP.pack(code, target, mask, flags, nr, *values))
         return Result(target)
 
     def next_register(self) -> Result:
-        """The register after the last one: RECV_FDS of two descriptors fills both."""
+        """A register for a result; RECV_FDS of two descriptors also fills the next one."""
         register = self._registers
-        self._registers = (self._registers + 1) & 15
+        if register == SCRATCH:
+            raise ValueError("reply program keeps too many results")
+        self._registers += 1
         return Result(register)
+
+    def do(self, nr: int, *args: int) -> None:
+        """A checked host call whose result nobody needs."""
+        self.op(Op.HOSTCALL, *args, nr=nr, flags=Op.CHECKED, register=SCRATCH)
 
     def hostcall(self, nr: int, *args: int, checked: bool = True) -> Result:
         """Run a host system call in the guest; an error ends the program when `checked`."""
@@ -60,7 +65,7 @@ class Program:
     def copy_out(self, address: int, data: bytes) -> None:
         """Copy `data` to guest memory; a bad address ends the program with EFAULT."""
         offset = self.store(data)
-        self.op(Op.COPY_OUT, address, offset, len(data), flags=Op.CHECKED)
+        self.op(Op.COPY_OUT, address, offset, len(data), flags=Op.CHECKED, register=SCRATCH)
 
     def store(self, data: bytes) -> int:
         """Put `data` into the payload (16-byte aligned); its offset."""

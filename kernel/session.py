@@ -17,6 +17,7 @@ import socket
 import uvloop
 
 import tables
+from codegen.cache import TranslationCache
 from codegen.image import StubImage
 from codegen.layout import STUB_FDS
 from kernel import families
@@ -28,6 +29,7 @@ from kernel.fs import namespace
 from kernel.host.landlock import landlock_version
 from kernel.net.network import Network
 from kernel.packets import Message, PacketChannel
+from kernel.patching import Translations
 from kernel.spec import ContainerSpec
 
 _log = logging.getLogger("ddock.kernel")
@@ -40,7 +42,7 @@ def warm_up() -> None:
     landlock_version()
 
 
-def run(spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
+def run(spec: ContainerSpec, stub: StubImage, cache: TranslationCache, fds: list[int]) -> None:
     """Be the kernel of `spec` until its end. `fds`: control socket, stdin, stdout, stderr."""
     os.setsid()
     os.umask(0)
@@ -48,7 +50,7 @@ def run(spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(spec, stub, fds))
+    loop.run_until_complete(_serve(spec, stub, cache, fds))
     loop.close()
 
 
@@ -63,7 +65,9 @@ def _raise_descriptor_limit() -> None:
     os.close(null)
 
 
-async def _serve(spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
+async def _serve(
+    spec: ContainerSpec, stub: StubImage, cache: TranslationCache, fds: list[int]
+) -> None:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int | None] = loop.create_future()
 
@@ -80,6 +84,7 @@ async def _serve(spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
     container = Container(spec, tables.load("x86_64"), stub, mounts, end)
     container.capabilities = docker_capabilities(spec.cap_add, spec.cap_drop, spec.privileged)
     container.network = Network(spec.address, spec.id, spec.network)
+    container.translations = translations = Translations(container, cache)
     container.confinement = Confinement(container, landlock_version() > 0)
     container.start(loop)
     control = Control(container, fds[1:4])
@@ -93,6 +98,7 @@ async def _serve(spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
                 {"event": "exit", "code": exit_code(status), "oom": container.oom_killed, "error": ""}
             )
             await channel.drained()
+        await translations.close()
     finally:
         channel.close()
         mounts.close()

@@ -104,6 +104,7 @@ class Task:
         self.pending: Pending | None = None  # created when a signal is first aimed at this thread
         self.alt_stack = (0, 2, 0)  # address, SS_DISABLE, size
         self.comm = process.comm
+        self.traps_seen = 0
         self.errands: list[tuple[str, tuple[int, ...], Waiter]] = []  # host calls asked by others
         self.errands_done: list[Waiter] = []  # to wake once the program with them has run
         self.restart_nr = -1  # number of an interrupted call whose fate DELIVER decides

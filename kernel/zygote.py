@@ -22,6 +22,7 @@ from typing import Any
 import msgpack
 
 import tables
+from codegen.cache import TranslationCache
 from codegen.image import StubImage, build_stub
 from kernel import session
 from kernel.marshal import rows
@@ -36,7 +37,7 @@ class Zygote:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._stubs: dict[str, StubImage] = {}
+        self._stubs: dict[str, tuple[StubImage, TranslationCache]] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -77,20 +78,22 @@ class Zygote:
     def _boot(self, message: dict[str, Any], fds: list[int]) -> None:
         try:
             spec = ContainerSpec.from_dict(message["spec"])
-            stub = self._stub(spec.cache)
+            stub, cache = self._stub(spec.cache)
             pid = os.fork()
         except Exception as error:
             _log.exception("boot failed")
             self._send({"ok": False, "error": {"kind": "internal", "message": str(error)}})
         else:
             if pid == 0:
-                self._become_kernel(spec, stub, fds)
+                self._become_kernel(spec, stub, cache, fds)
             self._send({"ok": True, "pid": pid})
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _become_kernel(self, spec: ContainerSpec, stub: StubImage, fds: list[int]) -> None:
+    def _become_kernel(
+        self, spec: ContainerSpec, stub: StubImage, cache: TranslationCache, fds: list[int]
+    ) -> None:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -98,7 +101,7 @@ class Zygote:
             self._socket.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            session.run(spec, stub, fds)
+            session.run(spec, stub, cache, fds)
             status = 0
         except BaseException:
             _log.exception("kernel of %s failed", spec.id[:12])
@@ -106,13 +109,15 @@ class Zygote:
             logging.shutdown()
             os._exit(status)
 
-    def _stub(self, cache: str) -> StubImage:
-        stub = self._stubs.get(cache)
-        if stub is None:
+    def _stub(self, directory: str) -> tuple[StubImage, TranslationCache]:
+        """The stub and the translation cache of a cache directory, made on first use."""
+        found = self._stubs.get(directory)
+        if found is None:
             abi = tables.load("x86_64")
-            stub = build_stub("x86_64", abi.numbers, rows(abi), Path(cache))
-            self._stubs[cache] = stub
-        return stub
+            stub = build_stub("x86_64", abi.numbers, rows(abi), Path(directory))
+            found = stub, TranslationCache(directory, stub.entry, renew=True)
+            self._stubs[directory] = found
+        return found
 
 
 def main() -> None:

@@ -103,8 +103,10 @@ def _walk(task: Task, start: Node, path: bytes, follow: bool, scope: int) -> Nod
 def _find_to_create(task: Task, start: Node, path: bytes, flags: int, scope: int) -> Node:
     """The (perhaps negative) node O_CREAT is about; a trailing slash is EISDIR."""
     follow = not flags & (os.O_NOFOLLOW | os.O_EXCL)
-    if path[-1:] == b"/":
-        _walk(task, start, path.rstrip(b"/") or b"/", True, scope)
+    above, _, last = path.rstrip(b"/").rpartition(b"/")
+    if path[-1:] == b"/" and last not in (b"", b".", b".."):
+        if above and not _walk(task, start, above + b"/", True, scope).kind:
+            raise LinuxError(errno.ENOENT)
         raise LinuxError(errno.EISDIR)
     return _walk(task, start, path, follow, scope)
 

@@ -7,6 +7,7 @@ getaddrinfo(3) and Go's net package ask. Requests that would change anything get
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
@@ -66,6 +67,11 @@ class NetlinkSocket:
             self.network.netlinks -= 1
             self.network.forget(self.cookie)
 
+    def send(self, data: bytes) -> None:
+        """Queue a datagram for the guest; one that does not read loses it, as on Linux."""
+        with contextlib.suppress(OSError):
+            self._ours.send(data)
+
     def _readable(self) -> None:
         try:
             data = self._ours.recv(_BUFFER)
@@ -76,11 +82,8 @@ class NetlinkSocket:
         if not data:
             self.close()
             return
-        try:
-            for answer in self.answers(data):
-                self._ours.send(answer)
-        except OSError:
-            pass  # a guest that does not read loses answers, as on an overrun netlink socket
+        for answer in self.answers(data):
+            self.send(answer)
 
     def answers(self, data: bytes) -> Iterator[bytes]:
         """The datagrams that answer the requests in `data`."""

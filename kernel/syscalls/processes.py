@@ -73,7 +73,7 @@ def _clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, 
         program.op(Op.STORE32, parent_tid, child.tid, flags=Op.CHECKED)
     blocked = task.slot.address + PAYLOAD + program.store(_ALL_SIGNALS)
     none = task.slot.address + PAYLOAD + program.store(_NO_SIGNALS)
-    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
+    program.do(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
     host_flags = flags & ~_KERNEL_OWN
     tid_at = slot.address + Slot.HOST_TID
     if flags & CLONE_PIDFD:
@@ -86,12 +86,12 @@ def _clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, 
     program.op(
         Op.CLONE, host_flags, 0, tid_at, child_tid, tls, slot.address, flags=Op.CHECKED
     )
-    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8)
+    program.do(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8)
     if flags & CLONE_PARENT_SETTID and not flags & CLONE_VM:
         program.op(Op.STORE32, parent_tid, child.tid)
     if ctrl is not None:
-        program.hostcall(nr["close"], ctrl)
-        program.hostcall(nr["munmap"], slot.address, SLOT_SIZE)
+        program.do(nr["close"], ctrl)
+        program.do(nr["munmap"], slot.address, SLOT_SIZE)
     program.op(Op.END, child.tid)
     task.recover = lambda _index, number: _unborn(task, child, number)
     return Reply.program(program)
@@ -114,8 +114,8 @@ def _bring_slot(task: Task, child: Task, program: Program) -> Result | None:
         guest_end.close()
         ctrl = program.op(Op.RECV_FDS, 2, _CMSG_CLOEXEC, 0, flags=Op.CHECKED)
         memory = program.next_register()
-    program.hostcall(nr["mmap"], slot.address, SLOT_SIZE, 3, _MMAP_SHARED_FIXED, memory, 0)
-    program.hostcall(nr["close"], memory)
+    program.do(nr["mmap"], slot.address, SLOT_SIZE, 3, _MMAP_SHARED_FIXED, memory, 0)
+    program.do(nr["close"], memory)
     if ctrl is not None:
         slot.words[Slot.CHILD_HAS_CTRL // 4] = 1
         program.op(Op.STORE32, slot.address + Slot.CHILD_CTRL, ctrl, flags=Op.CHECKED)
@@ -149,7 +149,7 @@ def _new_process(task: Task, flags: int) -> Task:
         process.set_parent(parent)
     process.signals = task.process.signals.copy()
     process.exit_signal = flags & 0xFF
-    process.patchable = task.process.patchable
+    process.texts = task.process.texts.copy()
     fs = task.fs if flags & CLONE_FS else task.fs.copy()
     child = Task(process, pid, slot, task.credentials, fs, task.abi)
     child.blocked = task.blocked
@@ -247,9 +247,9 @@ async def _exec(task: Task, image: Image) -> Answer:
     vector = base + program.store(struct.pack("<QQ", name, 0))
     blocked = base + program.store(_ALL_SIGNALS)
     none = base + program.store(_NO_SIGNALS)
-    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
+    program.do(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
     empty = process.container.stub.empty_string
-    program.hostcall(nr["execveat"], STUB_FD, empty, vector, vector + 8, _AT_EMPTY_PATH)
+    program.do(nr["execveat"], STUB_FD, empty, vector, vector + 8, _AT_EMPTY_PATH)
     try:
         await task.run(program)
     except ProgramFailed as failed:
