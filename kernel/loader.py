@@ -17,7 +17,7 @@ from codegen.layout import JUMP_TABLE, LOW_END, STUB_BASE, Op, Slot
 from kernel import elf
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
-from kernel.patching import Texts, map_low_tables, map_segment
+from kernel.patching import Texts, map_low_tables, map_patched
 from kernel.reply import Program
 
 if TYPE_CHECKING:
@@ -252,8 +252,9 @@ def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: 
             offset = segment.offset - skew
             page_end = (file_end + _PAGE - 1) & -_PAGE
             text = segment.flags & elf.PF_X and not segment.flags & elf.PF_W
-            if not (text and map_segment(task, program, file.fd, start, length, offset, prot)):
-                program.do(nr["mmap"], start, length, prot, _PRIVATE_FIXED, fd, offset)
+            program.do(nr["mmap"], start, length, prot, _PRIVATE_FIXED, fd, offset)
+            if text:
+                map_patched(task, program, file.fd, start, length, offset, prot)
             if memory_end > file_end and prot & 2 and page_end > file_end:
                 program.copy_out(file_end, bytes(page_end - file_end))
         if memory_end > page_end:

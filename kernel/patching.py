@@ -12,7 +12,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from codegen.layout import JUMP_TABLE, LOW_END, RETURN_TABLE, SITE_LIMIT, Slot
+from codegen.layout import JUMP_TABLE, RETURN_TABLE, Slot
+from codegen.site_table import RETURN_TABLE_SIZE, SIZE
 from kernel.reply import Program, Reply
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kernel.task import Task
 
 _MAP_SHARED_FIXED, _MAP_PRIVATE_FIXED, _MAP_PRIVATE_FIXED_ANON = 0x11, 0x12, 0x32
-_MAP_FIXED, _MAP_PRIVATE = 0x10, 2
+_MAP_PRIVATE = 2
 _READ_EXEC, _READ_WRITE = 5, 3
 _NO_FD = (1 << 64) - 1
 _PAGE = 4096
@@ -132,19 +133,18 @@ def map_low_tables(task: Task, program: Program) -> None:
         return
     nr = task.abi.numbers
     got = task.process.channel.give(task, program, os.dup(fd), True)
-    size = LOW_END - JUMP_TABLE
-    program.do(nr["mmap"], JUMP_TABLE, size, _READ_EXEC, _MAP_SHARED_FIXED, got, 0)
+    program.do(nr["mmap"], JUMP_TABLE, SIZE, _READ_EXEC, _MAP_SHARED_FIXED, got, 0)
     program.do(
-        nr["mmap"], RETURN_TABLE, 8 * SITE_LIMIT, _READ_WRITE, _MAP_PRIVATE_FIXED_ANON, _NO_FD, 0
+        nr["mmap"], RETURN_TABLE, RETURN_TABLE_SIZE, _READ_WRITE, _MAP_PRIVATE_FIXED_ANON, _NO_FD, 0
     )
     program.do(nr["close"], got)
     task.process.texts.patchable = True
 
 
-def map_segment(
+def map_patched(
     task: Task, program: Program, fd: int, start: int, length: int, offset: int, prot: int
 ) -> bool:
-    """While loading: map patched text at `start` instead of the file's; False if there is none."""
+    """After `fd` was mapped at `start`: map patched text over it; False if there is none."""
     translations = task.process.container.translations
     if translations is None:
         return False
@@ -155,22 +155,19 @@ def map_segment(
     base = start - offset
     texts.mappings.append(Mapping(start, start + length, base, text))
     patched = text.patched
-    if (
-        patched is None
-        or not texts.patchable
-        or texts.bases.setdefault(text, base) != base
-        or not patched.covers(offset, length)
-    ):
+    if patched is None or not texts.patchable or texts.bases.setdefault(text, base) != base:
+        return False
+    part = patched.part_of(offset, length)
+    if part is None:
         return False
     try:
         copy = os.dup(patched.fd)
     except OSError:
         return False
+    distance, text_offset, size = part
     nr = task.abi.numbers
     got = task.process.channel.give(task, program, copy, True)
-    program.do(
-        nr["mmap"], start, length, prot, _MAP_PRIVATE_FIXED, got, offset - patched.segment_offset
-    )
+    program.do(nr["mmap"], start + distance, size, prot, _MAP_PRIVATE_FIXED, got, text_offset)
     program.do(nr["close"], got)
     for address, block in patched.return_addresses(base):
         program.copy_out(address, block)
@@ -181,20 +178,15 @@ async def map_text(
     task: Task, addr: int, length: int, prot: int, flags: int, fd: int, off: int
 ) -> Answer:
     """mmap(2) of executable file pages: as asked, then patched text over it."""
-    translations = task.process.container.translations
-    if translations is None or not flags & _MAP_PRIVATE or off & (_PAGE - 1):
+    if task.process.container.translations is None or not flags & _MAP_PRIVATE or off % _PAGE:
         return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
+    start = await task.hostcall("mmap", addr, length, prot, flags, fd, off)
     taken = await task.take_fd(fd)
     try:
-        start = addr
-        if not flags & _MAP_FIXED or translations.known(taken) is None:
-            start = await task.hostcall("mmap", addr, length, prot, flags, fd, off)
         program = Program()
-        replaced = map_segment(task, program, taken, start, length, off, prot)
+        patched = map_patched(task, program, taken, start, length, off, prot)
     finally:
         os.close(taken)
-    if replaced:
+    if patched:
         await task.run(program)
-    elif flags & _MAP_FIXED:
-        return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
     return start

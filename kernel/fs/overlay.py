@@ -475,6 +475,8 @@ class OverlayNode(Node):
         assert isinstance(child, OverlayNode)
         assert isinstance(directory, OverlayNode)
         assert isinstance(target, OverlayNode)
+        if target.kind == DIRECTORY and not exchange and target.entries_exist():
+            raise LinuxError(errno.ENOTEMPTY)
         copyup.copy_up_tree(child)
         if exchange:
             copyup.copy_up_tree(target)
