@@ -255,4 +255,4 @@ def seconds_until(deadline: bytes | None) -> float | None:
     seconds, nanoseconds = _TIMESPEC.unpack(deadline)
     if seconds < 0 or not 0 <= nanoseconds < 1_000_000_000:
         raise LinuxError(errno.EINVAL)
-    return max(0.0, seconds - time.time() + nanoseconds / 1e9)
+    return max(0.0, float(seconds) - time.time() + float(nanoseconds) / 1e9)

@@ -132,7 +132,7 @@ class SemaphoreSet(Object):
         return sum(op.number == number and (op.change == 0) == for_zero for op in stuck)
 
     def assign(self, task: Task, first: int, values: list[int]) -> None:
-        """SETVAL, SETALL: values are set and undo adjustments of these semaphores cleared. ERANGE."""
+        """SETVAL, SETALL: set values and clear their undo adjustments. ERANGE."""
         if any(not 0 <= value <= SEMVMX for value in values):
             raise LinuxError(errno.ERANGE)
         for number, value in enumerate(values, first):

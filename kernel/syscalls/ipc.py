@@ -1,11 +1,11 @@
-"""System V IPC: shmget(2), shmop(2), semget(2), semop(2), msgget(2), msgop(2) and the *ctl calls."""
+"""System V IPC (sysvipc(7)): shared memory, semaphores, message queues."""
 
 from __future__ import annotations
 
 import errno
 import struct
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kernel.abi import Flags, InBuffer, InStruct, Int, Long, Pointer, Size, UInt, ULong
 from kernel.capabilities import CAP_SYS_RESOURCE
@@ -30,7 +30,7 @@ _MAP_SHARED, _MAP_FIXED, _MAP_FIXED_NOREPLACE = 1, 0x10, 0x100000
 
 
 async def _set_owner(task: Task, target: Object, struct_name: str, prefix: str, buf: int) -> bytes:
-    """IPC_SET: the caller must own `target`; the struct it gave, after its permissions were taken."""
+    """IPC_SET by somebody who may; the struct that was given."""
     layout = task.abi.structs[struct_name]
     raw = await task.copy_in(buf, layout.size)
     target.check_owner(task.credentials)

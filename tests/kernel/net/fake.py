@@ -26,7 +26,7 @@ from kernel.fs.resolver import Memory
 from kernel.host.linux import address_of
 from kernel.limits import Limits
 from kernel.net.network import Network
-from kernel.reply import DescriptorReply, DescriptorsReply, OutReply, Program, Reply
+from kernel.reply import DescriptorReply, DescriptorsReply, OutReply, Program, Reply, Result
 from kernel.slot import SlotMemory
 from kernel.syscalls.declare import REGISTRY
 from kernel.task import ProgramFailed, Task, Waiter
@@ -57,6 +57,21 @@ class Files:
         self.entries[fd] = (file, cloexec)
 
 
+class FakeChannel:
+    """Descriptors on their way to the guest."""
+
+    def __init__(self) -> None:
+        self.queue: list[int] = []
+
+    def give(
+        self, task: Task, program: Program, host_fd: int, cloexec: bool, open_file: Any = None
+    ) -> Result:
+        assert open_file is None
+        os.set_inheritable(host_fd, not cloexec)
+        self.queue.append(host_fd)
+        return program.op(Op.RECV_FDS, 1)
+
+
 class FakeProcess:
     """Whatever attributes a test gives it."""
 
@@ -70,6 +85,7 @@ class FakeContainer(SimpleNamespace):
     def __init__(self, directory: Path, loopback: str, name: str, mode: str = "bridge") -> None:
         super().__init__()
         self.network = Network(loopback, name * 12, mode)
+        self.ipc: Any = None
         self.pids: dict[int, Any] = {}
         self.by_host_pid: dict[int, Any] = {}
         self.hostname = b"host-" + name.encode()
@@ -88,6 +104,7 @@ class FakeContainer(SimpleNamespace):
             container=self, pid=pid, host_pid=1 << 22 | pid, files=Files(), comm=b"fake", tasks={},
             parent=None, children=[], group=pid, session=pid, limits=Limits(), leader=None,
             rusage=(0.0, 0.0, 0), children_rusage=(0.0, 0.0, 0), zombie=False, ending=False,
+            on_end=[], channel=FakeChannel(),
         )  # fmt: skip
         task = FakeTask(process, pid, self, credentials or container_credentials(0, 0, [0]))
         process.tasks[pid] = process.leader = task
@@ -99,6 +116,8 @@ class FakeContainer(SimpleNamespace):
     def close(self) -> None:
         """Give everything back."""
         self.network.close()
+        if self.ipc is not None:
+            self.ipc.close()
         for task in self.tasks:
             task.close()
 
@@ -201,6 +220,8 @@ class FakeTask(Task):
             ctypes.memmove(out, struct.pack("<2i", *numbers), 8)
             return answer.result
         if isinstance(answer, OutReply):
+            if answer.address < 4096:
+                return -errno.EFAULT
             ctypes.memmove(answer.address, answer.data, len(answer.data))
             return answer.result
         answer.emit(self)
@@ -269,6 +290,8 @@ class FakeTask(Task):
                 ctypes.memmove(base + args[1], args[0], args[2])
             elif code == Op.STORE32:
                 ctypes.memmove(args[0], struct.pack("<I", args[1] & 0xFFFFFFFF), 4)
+            elif code == Op.RECV_FDS:
+                value = self.process.channel.queue.pop(0)
             elif code == Op.CONTINUE:
                 return 0
             else:
