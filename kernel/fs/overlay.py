@@ -111,7 +111,18 @@ class OverlayNode(Node):
     writable tree, `lowers` a directory's parts below.
     """
 
-    __slots__ = ("dynamic", "host", "host_ino", "ino", "lowers", "owners", "rdev", "target", "upper")
+    __slots__ = (
+        "dynamic",
+        "host",
+        "host_ino",
+        "ino",
+        "lowers",
+        "owners",
+        "rdev",
+        "shared",
+        "target",
+        "upper",
+    )
 
     fs: OverlayFs
     parent: OverlayNode | None
@@ -122,7 +133,8 @@ class OverlayNode(Node):
         self.host = b""
         self.upper = False
         self.lowers: tuple[Part, ...] = ()
-        self.dynamic = False
+        self.dynamic = False  # its size and times change behind our back
+        self.shared = False  # it has other names, through which its attributes may change
         self.ino = 0
         self.host_ino = 0
         self.rdev = 0
@@ -210,7 +222,7 @@ class OverlayNode(Node):
             nlink = 1  # a merged directory's subdirectories are not counted (as overlayfs does)
         packed = with_head(raw, self.fs.device, ino, nlink, mode, uid, gid, rdev)
         if upper and nlink > 1 and kind != DIRECTORY:
-            self.dynamic = True  # its other names change it too
+            self.dynamic = self.shared = True
         self.packed = None if self.dynamic else packed
         return packed
 
@@ -231,10 +243,13 @@ class OverlayNode(Node):
         raw = lstat_raw(self.host)
         if isinstance(raw, int):
             raise LinuxError(raw)
+        if self.dynamic and not self.shared:
+            device = self.fs.device
+            return with_head(raw, device, self.ino, 1, self.mode, self.uid, self.gid, self.rdev)
         return self.adopt(raw, self.host, self.owners, self.upper)
 
     def refresh(self) -> None:
-        if self.packed is None and self.kind and not self.gone:
+        if self.shared and not self.gone:
             self.stat()
 
     def inode(self) -> int:
@@ -412,7 +427,7 @@ class OverlayNode(Node):
         source.copy_up()
         path = self._place(child)
         os.link(source.host, path, follow_symlinks=False)
-        source.dynamic = True
+        source.dynamic = source.shared = True
         source.packed = None
         if source.kind == SYMLINK:
             child.gone = True
@@ -522,7 +537,7 @@ class OverlayNode(Node):
         self.host, self.upper, self.owners = host, other.upper, other.owners
         self.kind, self.mode, self.uid, self.gid = other.kind, other.mode, other.uid, other.gid
         self.ino, self.host_ino, self.rdev = other.ino, other.host_ino, other.rdev
-        self.dynamic, self.target = other.dynamic, other.target
+        self.dynamic, self.shared, self.target = other.dynamic, other.shared, other.target
 
     def relocate(self) -> None:
         """Recompute the host paths of this directory and of all known upper nodes below it."""
@@ -560,7 +575,7 @@ class OverlayNode(Node):
         if isinstance(raw, int):
             raw = lstat_raw(path)
             assert isinstance(raw, bytes)
-        child.dynamic = False
+        child.dynamic = child.shared = False
         child.adopt(raw, path, owners, upper=True)
         self.packed = None
 

@@ -7,6 +7,8 @@ anyway (a number beyond the flag bytes) is sent back to the host by `_native`.
 import errno
 import os
 import struct
+from collections.abc import Coroutine
+from typing import Any
 
 from codegen.layout import PAYLOAD_SIZE, STUB_FDS, Slot
 from kernel.abi import (
@@ -25,12 +27,14 @@ from kernel.abi import (
     ULong,
 )
 from kernel.fs.descriptors import node_of, start_of
-from kernel.fs.node import FileSystem
+from kernel.fs.metadata import REGULAR
+from kernel.fs.node import FileSystem, Node
 from kernel.fs.openfile import DirectoryFile, OpenFile
 from kernel.fs.opening import open_path
-from kernel.fs.overlay import OverlayFs
+from kernel.fs.overlay import OverlayFs, OverlayNode
+from kernel.fs.permissions import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 from kernel.host.linux_fs import RESOLVE_CACHED
-from kernel.reply import Answer, Reply
+from kernel.reply import Answer, DescriptorReply, Reply
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task
 
@@ -48,36 +52,63 @@ F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC = 0, 1, 2,
 F_SETOWN, F_GETOWN = 8, 9
 # Commands about owners, signals, leases and notification: the host would act on host processes.
 _NO_HOST = frozenset((F_SETOWN, F_GETOWN, 10, 11, 15, 16, 17, 1024, 1025, 1026))
+_NOT_PLAIN = ~(os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | _O_LARGEFILE)
+_READ_ALL = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH
 _SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME | os.O_ASYNC
 
 
+# A handler that opens answers at once where it can; else it hands the dispatcher a coroutine.
+_Opening = Answer | Coroutine[Any, Any, Answer]
+
+
 @syscall(restart=Restart.ALWAYS)
-async def open(task: Task, path: Path, flags: OpenFlags, mode: FileMode) -> Answer:
+def open(task: Task, path: Path, flags: OpenFlags, mode: FileMode) -> _Opening:
     """open(2)."""
-    fd, file = await open_path(task, task.fs.cwd, path, flags, mode)
-    return Reply.descriptor(fd, bool(flags & os.O_CLOEXEC), file)
+    return _open(task, AT_FDCWD, path, flags, mode)
 
 
 @syscall(restart=Restart.ALWAYS)
-async def creat(task: Task, path: Path, mode: FileMode) -> Answer:
+def creat(task: Task, path: Path, mode: FileMode) -> _Opening:
     """creat(2)."""
-    flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
-    fd, file = await open_path(task, task.fs.cwd, path, flags, mode)
-    return Reply.descriptor(fd, False, file)
+    return _open(task, AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
 
 
 @syscall(restart=Restart.ALWAYS)
-async def openat(
-    task: Task, dirfd: DirFd, path: Path, flags: OpenFlags, mode: FileMode
-) -> Answer:
+def openat(task: Task, dirfd: DirFd, path: Path, flags: OpenFlags, mode: FileMode) -> _Opening:
     """openat(2): resolve `path` inside the jail, open it here, hand the guest the descriptor."""
+    return _open(task, dirfd, path, flags, mode)
+
+
+def _open(task: Task, dirfd: int, path: bytes, flags: int, mode: int) -> _Opening:
+    if not flags & _NOT_PLAIN:
+        # Reading a regular file that was found before and that everybody may read: most opens.
+        fs = task.fs
+        node = None
+        if path[:1] == b"/":
+            node = fs.absolute.get(path)
+        elif dirfd == AT_FDCWD:
+            node = fs.relative.get(path)
+        if type(node) is OverlayNode and node.kind == REGULAR and not node.gone:
+            who = task.credentials
+            if node.mode & 0o444 == 0o444 or who.effective & _READ_ALL:
+                try:
+                    fd = os.open(node.host, (flags & os.O_NONBLOCK) | os.O_CLOEXEC)
+                except OSError as error:
+                    return -(error.errno or errno.EIO)
+                return DescriptorReply(fd, flags & os.O_CLOEXEC != 0, None)
     start = task.fs.cwd if dirfd == AT_FDCWD else start_of(task, dirfd, path)
-    fd, file = await open_path(task, start, path, flags, mode)
-    return Reply.descriptor(fd, bool(flags & os.O_CLOEXEC), file)
+    return _open_slowly(task, start, path, flags, mode, 0)
+
+
+async def _open_slowly(
+    task: Task, start: Node, path: bytes, flags: int, mode: int, scope: int
+) -> Answer:
+    fd, file = await open_path(task, start, path, flags, mode, scope)
+    return DescriptorReply(fd, flags & os.O_CLOEXEC != 0, file)
 
 
 @syscall(restart=Restart.ALWAYS, missing="RESOLVE_CACHED always answers EAGAIN")
-async def openat2(task: Task, dirfd: DirFd, path: Path, how: InBuffer, size: Size) -> Answer:
+def openat2(task: Task, dirfd: DirFd, path: Path, how: InBuffer, size: Size) -> _Opening:
     """openat2(2)."""
     if size < 24:
         return -errno.EINVAL
@@ -92,8 +123,7 @@ async def openat2(task: Task, dirfd: DirFd, path: Path, how: InBuffer, size: Siz
     if resolve & RESOLVE_CACHED:
         return -errno.EAGAIN
     start = task.fs.cwd if dirfd == AT_FDCWD else start_of(task, dirfd, path)
-    fd, file = await open_path(task, start, path, flags, mode, resolve)
-    return Reply.descriptor(fd, bool(flags & os.O_CLOEXEC), file)
+    return _open_slowly(task, start, path, flags, mode, resolve)
 
 
 # -- flagged descriptors ---------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""What the hot calls cost in Python, without the ring: `python -m tests.kernel.fs.bench`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kernel.fs import naming
+from kernel.reply import DescriptorReply
+from kernel.syscalls import files, stat
+
+from .conftest import FakeTask, Home, run
+
+_CALLS = 50_000
+
+
+def microseconds(call: Callable[[], Any]) -> float:
+    """The best of five means."""
+    return min(timeit.repeat(call, number=_CALLS, repeat=5)) / _CALLS * 1e6
+
+
+def opened(task: FakeTask, path: bytes, flags: int) -> None:
+    answer: Any = files.openat(task, -100, path, flags, 0o666)  # type: ignore[arg-type]
+    if not isinstance(answer, DescriptorReply):
+        answer = run(answer)
+    assert isinstance(answer, DescriptorReply)
+    os.close(answer.host_fd)
+
+
+def main() -> None:
+    home = Home(Path(tempfile.mkdtemp(prefix="bench-")))
+    try:
+        home.layer({"usr/lib/x86_64-linux-gnu/libc.so.6": b"x", "lib": "usr/lib", "etc/passwd": b""})
+        home.layer({"usr/bin/tool": b""})
+        task = home.container()
+        task.write(b"/etc/upper", b"x")
+        naming.make_symlink(task, b"passwd", task.fs.cwd, b"/etc/link")
+        lower = b"/usr/lib/x86_64-linux-gnu/libc.so.6"
+        native = os.fsencode(home.path) + b"/layer0/root" + lower
+        print(f"native os.stat          {microseconds(lambda: os.stat(native)):6.2f} us")
+        print(f"native os.open+close    {microseconds(lambda: os.close(os.open(native, 0))):6.2f} us")
+        for title, path in (
+            ("lower file", lower),
+            ("through a link", b"/lib/x86_64-linux-gnu/libc.so.6"),
+            ("upper, being written", b"/etc/upper"),
+            ("missing", b"/usr/lib/none"),
+            ("/proc/self/stat", b"/proc/self/stat"),
+        ):
+            cost = microseconds(lambda path=path: stat.stat(task, path, 0x1000))
+            print(f"stat {title:<21} {cost:6.2f} us")
+        cost = microseconds(lambda: stat.newfstatat(task, -100, lower, 0x1000, 0))
+        print(f"newfstatat lower file     {cost:6.2f} us")
+        print(f"readlink                {microseconds(lambda: stat.readlink(task, b'/etc/link', 1, 99)):6.2f} us")
+        print(f"access                  {microseconds(lambda: stat.access(task, lower, 4)):6.2f} us")
+        print(f"open+close lower file   {microseconds(lambda: opened(task, lower, 0)):6.2f} us")
+        print(f"open+close upper write  {microseconds(lambda: opened(task, b'/etc/upper', 1)):6.2f} us")
+        memory = task.fs.memory
+
+        def cold() -> None:
+            memory.clear()
+            stat.stat(task, lower, 0x1000)
+
+        print(f"stat, walk forgotten    {microseconds(cold):6.2f} us")
+    finally:
+        for mounts in home.opened:
+            mounts.close()
+        shutil.rmtree(home.path)
+
+
+if __name__ == "__main__":
+    main()
