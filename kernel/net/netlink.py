@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import select
 import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from kernel.net import plan, sockaddr
+from kernel.net import hostsock, plan, sockaddr
 from kernel.net.interfaces import ARPHRD_ETHER, IFF_LOOPBACK, Interface, interfaces
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class NetlinkSocket:
             return
         except OSError:
             data = b""
-        if not data:
+        if not data and hostsock.poll_now(self._ours.fileno(), 0) & select.POLLHUP:
             self.close()
             return
         for answer in self.answers(data):

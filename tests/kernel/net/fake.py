@@ -66,6 +66,7 @@ class FakeChannel:
     def give(
         self, task: Task, program: Program, host_fd: int, cloexec: bool, open_file: Any = None
     ) -> Result:
+        assert task is not None
         assert open_file is None
         os.set_inheritable(host_fd, not cloexec)
         self.queue.append(host_fd)
@@ -171,7 +172,7 @@ class FakeTask(Task):
             answer = REGISTRY[name].call(self, self.slot.q, self.slot.mm)
             if asyncio.iscoroutine(answer):
                 answer = await answer
-            result = await self._finish(answer)
+            result = await self.finish(answer)
         except LinuxError as error:
             return -error.errno
         except Interrupted:
@@ -204,7 +205,7 @@ class FakeTask(Task):
             q[Slot.IN // 8 + i] = len(data) << 32 | cursor
             cursor = (cursor + len(data) + 7) & ~7
 
-    async def _finish(self, answer: Any) -> int:
+    async def finish(self, answer: Any) -> int:
         if isinstance(answer, int):
             return answer
         assert isinstance(answer, Reply), answer
@@ -291,7 +292,8 @@ class FakeTask(Task):
             elif code == Op.STORE32:
                 ctypes.memmove(args[0], struct.pack("<I", args[1] & 0xFFFFFFFF), 4)
             elif code == Op.RECV_FDS:
-                value = self.process.channel.queue.pop(0)
+                channel: Any = self.process.channel
+                value = channel.queue.pop(0)
             elif code == Op.CONTINUE:
                 return 0
             else:
