@@ -24,7 +24,6 @@ from kernel.fs.resolver import Memory
 from kernel.fs.tmpfs import TmpFs
 
 if TYPE_CHECKING:
-    from kernel.container import Container
     from kernel.fs.proc.tree import ProcFs
     from kernel.task import Task
 
@@ -119,11 +118,6 @@ class MountTable:
         prefixes.sort(key=lambda item: -len(item[0]))
         self._prefixes = prefixes
         self._devices = devices
-
-    def serve(self, container: Container) -> None:
-        """From now on /proc shows the processes of `container`."""
-        if self.proc is not None:
-            self.proc.container = container
 
     # -- contexts ------------------------------------------------------------------------------
 

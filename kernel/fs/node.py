@@ -46,6 +46,9 @@ class FileSystem:
         self.mountpoint: Node | None = None
         self.on_change: Callable[[], None] = lambda: None  # set when it is mounted
 
+    def visited(self, task: Task) -> None:
+        """A walk has come to this tree (told only by trees that are not `cached`)."""
+
     def forget_paths(self) -> None:
         """Drop remembered whole paths: a directory or a symbolic link is not where it was."""
         self.on_change()

@@ -120,6 +120,7 @@ class Walk:
                 child = child.mounted.root
             if not child.fs.cached:
                 self.remember = False
+                child.fs.visited(task)
             if child.kind == SYMLINK and (follow or must_be_directory or any(pending)):
                 self.links += 1
                 if self.links > MAX_LINKS or scope & RESOLVE_NO_SYMLINKS:

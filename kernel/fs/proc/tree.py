@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ProcFs(SyntheticFs):
-    """proc for one container; `container` is set before the first guest runs."""
+    """proc for one container: that of the first task which comes here."""
 
     def __init__(self, device: int) -> None:
         super().__init__(b"proc", 0x9FA0, device)
@@ -47,6 +47,10 @@ class ProcFs(SyntheticFs):
             root.add(Directory(self, root, directory))
         for refused in (b"kmsg", b"kcore", b"sysrq-trigger"):
             root.add(File(root, refused, _refused, mode=0o400))
+
+    def visited(self, task: Task) -> None:
+        if self.container is None:
+            self.container = task.process.container
 
     def processes(self) -> dict[int, Process]:
         """The container's processes by pid."""

@@ -75,7 +75,6 @@ class FakeTask:
             network=Network("127.77.0.5", "c0ffee", "bridge"),
             spec=SimpleNamespace(cache="/nowhere", memory_bytes=1 << 30, pids_limit=0),
         )
-        mounts.serve(self.process.container)
 
     async def sleep_on(self, future: asyncio.Future[Any]) -> Any:
         return await future
