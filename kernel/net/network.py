@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kernel.net.netlink import NetlinkSocket
 
 _STATE_LIMIT: Final = 16384
+RESOLVER: Final = bytes((127, 0, 0, 11))
 LOCALHOST4: Final = bytes((127, 0, 0, 1))
 LOCALHOST6: Final = bytes(15) + b"\1"
 ANY4: Final = bytes(4)
@@ -60,11 +61,19 @@ class Network:
         self.unix = UnixNames(container_id)
         self.alias: bytes | None = None  # the address of 127/8 that has the ALIAS4 kind
         self.forwards: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # guest -> host endpoints
+        if mode == "bridge":
+            self._forward_resolver()
         self.wildcard_udp: set[int] = set()  # host ports our own sockets hold on 0.0.0.0
         self.markers = False  # a socket wants SCM_CREDENTIALS: mark what the kernel sends
         self.netlinks = 0  # open netlink sockets
         self.passed: dict[tuple[int, int], Any] = {}  # flagged files sent with SCM_RIGHTS
         self._states: OrderedDict[int, SocketState] = OrderedDict()
+
+    def _forward_resolver(self) -> None:
+        """127.0.0.11, where Docker's own name server listens, leads to the host's."""
+        servers = host_resolvers()
+        if servers:
+            self.forwards[RESOLVER, 53] = (servers[0], 53)
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -224,6 +233,18 @@ class Network:
                 if own is not None and own.kind in (plan.ETHERNET4, plan.LOOPBACK6):
                     kind = own.kind
         return sockaddr.internet(family, self._address(kind), found.port)
+
+
+def host_resolvers() -> list[bytes]:
+    """The packed IPv4 addresses of the host's name servers."""
+    found = []
+    with contextlib.suppress(OSError), open("/etc/resolv.conf", encoding="utf-8") as file:
+        for line in file:
+            words = line.split()
+            if words[:1] == ["nameserver"] and len(words) > 1:
+                with contextlib.suppress(OSError):
+                    found.append(socket.inet_pton(socket.AF_INET, words[1]))
+    return found
 
 
 def host_primary_address() -> bytes:

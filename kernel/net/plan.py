@@ -139,6 +139,11 @@ def ethernet_of(owner: int) -> bytes:
     return SUBNET + bytes((owner >> 8 & 15, owner & 255))
 
 
+def container_address(loopback: str) -> str:
+    """The address a container on the bridge network is known by: 172.17.x.y."""
+    return socket.inet_ntoa(ethernet_of(owner_of(loopback)))
+
+
 def neighbour(owner: int, address: bytes) -> int | None:
     """The number of the container that has `address` on `owner`'s network; None outside of it."""
     if address[:2] != SUBNET or address[2] > 15:

@@ -458,3 +458,18 @@ async def test_privileged_options(guest: FakeTask) -> None:
     assert await guest.call("setsockopt", fd, 1, 25, b"wlan0\0", 6) == -errno.ENODEV
     assert not guest.credentials.can(CAP_NET_ADMIN)
     assert await guest.call("setsockopt", fd, 1, 2, one, 4) == 0  # SO_REUSEADDR: the host's
+
+
+async def test_the_resolver_of_the_network_is_the_hosts(guest: FakeTask) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        endpoint = (socket.inet_aton("127.0.0.1"), server.getsockname()[1])
+        guest.process.container.network.forwards[socket.inet_aton("127.0.0.11"), 53] = endpoint
+        client = await make(guest, DGRAM)
+        assert await bind(guest, client, "0.0.0.0", 0) == 0  # as musl does
+        assert await sendto(guest, client, b"name?", "127.0.0.11", 53) == 5
+        query, peer = server.recvfrom(64)
+        server.sendto(query.upper(), peer)
+        assert await recvfrom(guest, client) == (b"NAME?", ("127.0.0.11", 53))
+        assert await connect(guest, client, "127.0.0.11", 53) == 0
+        assert await name_of(guest, client, "getpeername") == ("127.0.0.11", 53)
