@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import struct
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kernel.net import hostsock
@@ -32,18 +32,31 @@ async def until_writable(task: Task, fd: int, timeout: float | None = None) -> b
 
     Interrupted when a signal comes. `fd` stays open: the caller closes it afterwards.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[bool] = loop.create_future()
-    loop.add_writer(fd, _settle, future, True)
-    return await _sleep(task, future, timeout, lambda: loop.remove_writer(fd))
+    return await _until(task, fd, select.EPOLLOUT, timeout)
 
 
 async def until_readable(task: Task, fd: int, timeout: float | None = None) -> bool:
     """Sleep until `fd` (ours) is readable; False when the time is up."""
+    return await _until(task, fd, select.EPOLLIN, timeout)
+
+
+async def _until(task: Task, fd: int, events: int, timeout: float | None) -> bool:
+    # libuv makes every descriptor it watches non-blocking, and that would be the guest's socket
+    # too. So the loop watches an epoll descriptor which watches `fd`.
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bool] = loop.create_future()
-    loop.add_reader(fd, _settle, future, True)
-    return await _sleep(task, future, timeout, lambda: loop.remove_reader(fd))
+    with select.epoll() as poller:
+        poller.register(fd, events)
+        loop.add_reader(poller.fileno(), _settle, future, True)
+        handle = None
+        if timeout is not None:
+            handle = loop.call_later(timeout, _settle, future, False)
+        try:
+            return bool(await task.sleep_on(future))
+        finally:
+            loop.remove_reader(poller.fileno())
+            if handle is not None:
+                handle.cancel()
 
 
 async def pause(task: Task, seconds: float) -> None:
@@ -55,23 +68,6 @@ async def pause(task: Task, seconds: float) -> None:
         await task.sleep_on(future)
     finally:
         handle.cancel()
-
-
-async def _sleep(
-    task: Task,
-    future: asyncio.Future[bool],
-    timeout: float | None,
-    stop: Callable[[], object],
-) -> bool:
-    handle = None
-    if timeout is not None:
-        handle = asyncio.get_running_loop().call_later(timeout, _settle, future, False)
-    try:
-        return bool(await task.sleep_on(future))
-    finally:
-        stop()
-        if handle is not None:
-            handle.cancel()
 
 
 def _settle(future: asyncio.Future[bool], value: bool) -> None:
