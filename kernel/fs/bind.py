@@ -424,7 +424,7 @@ class BindNode(Node):
         """linkat(2) of an unnamed file: `source` is its /proc/.../fd/N magic link on the host."""
         assert isinstance(child, BindNode)
         with child.directory() as fd:
-            os.link(source, child.name, dst_dir_fd=fd, follow_symlinks=True)
+            linux_fs.link_followed(source, fd, child.name)
         child.reread()
 
     def open_unnamed(self, mode: int, owner: tuple[int, int], flags: int) -> int:

@@ -21,7 +21,7 @@ from kernel.fs.node import FileSystem, Node
 from kernel.fs.overlay import OverlayFs
 from kernel.fs.owners import PLAIN
 from kernel.fs.resolver import Memory
-from kernel.fs.tmpfs import TmpFs
+from kernel.fs.tmpfs import TmpFs, remove_tree
 
 if TYPE_CHECKING:
     from kernel.fs.proc.tree import ProcFs
@@ -88,6 +88,8 @@ class MountTable:
             fs.close()
         self.terminals.close()
         self.mounts.clear()
+        if self.private:
+            remove_tree(self.private)
 
     def new_device(self) -> int:
         """A device number for a tree without a device (st_dev)."""

@@ -31,7 +31,13 @@ from kernel.fs.metadata import (
 from kernel.fs.node import Entry, FileSystem, Node
 from kernel.fs.openfile import DirectoryFile, OpenFile
 from kernel.fs.owners import PLAIN, Owners, Record
-from kernel.host.linux_fs import RENAME_EXCHANGE, lstat_raw, rename_flags
+from kernel.host.linux_fs import (
+    AT_FDCWD,
+    RENAME_EXCHANGE,
+    link_followed,
+    lstat_raw,
+    rename_flags,
+)
 
 if TYPE_CHECKING:
     from kernel.fs.layerindex import Layer
@@ -437,7 +443,7 @@ class OverlayNode(Node):
     def link_open_file(self, child: Node, source: bytes) -> None:
         """linkat(2) of an unnamed file: `source` is its /proc/.../fd/N magic link on the host."""
         path = self._place(child)
-        os.link(source, path, follow_symlinks=True)
+        link_followed(source, AT_FDCWD, path)
         self._named(cast(OverlayNode, child), path)
         cast(OverlayNode, child).dynamic = True
         child.packed = None

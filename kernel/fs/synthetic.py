@@ -87,6 +87,18 @@ class SyntheticNode(Node):
     def lookup(self, name: bytes) -> Node:
         raise LinuxError(errno.ENOTDIR)
 
+    def create(self, child: Node, mode: int, owner: tuple[int, int], flags: int) -> int:
+        raise LinuxError(errno.ENOENT)  # procfs has no negative names either
+
+    def make_directory(self, child: Node, mode: int, owner: tuple[int, int]) -> None:
+        raise LinuxError(errno.ENOENT)
+
+    def make_symlink(self, child: Node, target: bytes, owner: tuple[int, int]) -> None:
+        raise LinuxError(errno.ENOENT)
+
+    def make_node(self, child: Node, mode: int, rdev: int, owner: tuple[int, int]) -> None:
+        raise LinuxError(errno.ENOENT)
+
     def negative(self, name: bytes) -> Node:
         """A child that does not exist."""
         return SyntheticNode(self.fs, self, name, 0)

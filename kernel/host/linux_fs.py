@@ -18,6 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 STAT_SIZE: Final = 144
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_SYMLINK_FOLLOW: Final = 0x400
 AT_EMPTY_PATH: Final = 0x1000
 RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -56,6 +57,8 @@ if _renameat2 is not None:
         ctypes.c_char_p,
         ctypes.c_uint,
     ]
+_linkat = _libc.linkat
+_linkat.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
 _tee = _libc.tee
 _tee.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint]
 _tee.restype = ctypes.c_ssize_t
@@ -134,6 +137,12 @@ def rename_flags_at(source_fd: int, source: bytes, target_fd: int, target: bytes
     if _renameat2 is None:
         raise OSError(errno.EINVAL, "no renameat2")
     if _renameat2(source_fd, source, target_fd, target, flags):
+        raise _fail()
+
+
+def link_followed(source: bytes, target_fd: int, target: bytes) -> None:
+    """linkat(2) with AT_SYMLINK_FOLLOW; os.link never passes that flag for absolute paths."""
+    if _linkat(AT_FDCWD, source, target_fd, target, AT_SYMLINK_FOLLOW):
         raise _fail()
 
 

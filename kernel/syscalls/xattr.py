@@ -106,8 +106,10 @@ def _check(task: Task, node: Node, name: bytes, want: int) -> None:
     if not name or len(name) > _NAME_MAX:
         raise LinuxError(errno.ERANGE)
     space, dot, rest = name.partition(b".")
-    if not dot or not rest:
+    if not dot:
         raise LinuxError(errno.EOPNOTSUPP)
+    if not rest:
+        raise LinuxError(errno.EINVAL)
     writing = want == MAY_WRITE
     if writing and node.fs.readonly:
         raise LinuxError(errno.EROFS)

@@ -17,6 +17,7 @@ from kernel.fs.metadata import SYMLINK, head
 from kernel.fs.node import Entry, FileSystem, Node
 from kernel.fs.proc import host, memory, mountinfo, status
 from kernel.fs.synthetic import Directory, File, Link, SyntheticNode, Table
+from kernel.host.linux_fs import lstat_raw
 
 if TYPE_CHECKING:
     from kernel.process import Process
@@ -245,8 +246,18 @@ def _fd_link(parent: Node, process: Process, fd: int) -> SyntheticNode:
         lambda task: descriptor_name(owner(task), fd, task.fs.root),
         lambda task: node_of(owner(task), fd),
     )
-    link.mode = SYMLINK | 0o700
+    link.mode = SYMLINK | _access(process, fd)
+    link.size = 64
     return link
+
+
+def _access(process: Process, fd: int) -> int:
+    """The link's permission bits say how the descriptor was opened."""
+    file = process.files.get(fd)
+    if file is not None:
+        return {os.O_RDONLY: 0o500, os.O_WRONLY: 0o300}.get(file.flags & os.O_ACCMODE, 0o700)
+    raw = lstat_raw(b"/proc/%d/fd/%d" % (process.host_pid, fd))
+    return head(raw)[3] & 0o700 if isinstance(raw, bytes) else 0o700
 
 
 def _fd_info(parent: Node, process: Process, fd: int) -> SyntheticNode:
