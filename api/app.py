@@ -21,6 +21,7 @@ from api.errors import error_body, register_errors
 from api.versions import API_VERSION, MIN_API_VERSION, SERVER_HEADER, parse_version
 
 _PREFIX = re.compile(r"/v(\d+\.\d+)(?=/)")
+_SLASHES = re.compile("/{2,}")
 _BODY_BYTES = 1 << 20  # what may wait unread of a request's body
 _HEADERS = [
     (b"api-version", API_VERSION.encode()),
@@ -114,6 +115,7 @@ class Application(Quart):
                 await _answer_400(send_with_headers, complaint)
                 return
             scope["path"] = scope["path"][prefix.end() :]
+        scope["path"] = _SLASHES.sub("/", scope["path"])  # names may come as "/name"
         scope["ddock.version"] = parse_version(prefix[1] if prefix else API_VERSION)
         await super().__call__(scope, receive, send_with_headers)
 

@@ -6,7 +6,8 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -82,7 +83,7 @@ class Client:
         path: str,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """A streaming answer, as it comes; its head has arrived on return. Raises ClientError."""
         response = self._send(method, path, query, body)
         if response.status >= 400:
@@ -107,17 +108,14 @@ class Client:
             "Content-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
         )
         connection.sendall(head.encode())
-        data = b""
-        while b"\r\n\r\n" not in data:
-            chunk = connection.recv(65536)
-            if not chunk:
-                raise ClientError("the daemon closed the connection")
-            data += chunk
-        answer, _, rest = data.partition(b"\r\n\r\n")
-        status = int(answer.split(b" ", 2)[1])
-        if status not in (101, 200):
-            raise ClientError(_message(rest), status)
-        return connection, rest
+        try:
+            answer, rest = _head_of(connection)
+            if int(answer.split(b" ", 2)[1]) in (101, 200):
+                return connection, rest
+            raise ClientError(_message(_whole_body(connection, answer, rest)), int(answer[9:12]))
+        except BaseException:
+            connection.close()
+            raise
 
     def _send(
         self, method: str, path: str, query: Mapping[str, Any] | None, body: Any
@@ -127,8 +125,15 @@ class Client:
         headers = {"User-Agent": "ddock", "Connection": "close"}
         if isinstance(body, dict):
             body, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-        connection.request(method, target, body, headers)
-        return connection.getresponse()
+        try:
+            connection.request(method, target, body, headers)
+            return connection.getresponse()
+        except http.client.HTTPException as error:
+            connection.close()
+            raise ClientError(f"the daemon does not answer: {error}") from None
+        except BaseException:
+            connection.close()
+            raise
 
 
 def connect(path: str) -> socket.socket:
@@ -145,21 +150,41 @@ def connect(path: str) -> socket.socket:
     return connection
 
 
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def _head_of(connection: socket.socket) -> tuple[bytes, bytes]:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = connection.recv(65536)
+        if not chunk:
+            raise ClientError("the daemon closed the connection")
+        data += chunk
+    answer, _, rest = data.partition(b"\r\n\r\n")
+    return answer, rest
+
+
+def _whole_body(connection: socket.socket, head: bytes, body: bytes) -> bytes:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            while len(body) < int(line.split(b":")[1]) and (chunk := connection.recv(65536)):
+                body += chunk
+    return body
+
+
+def _chunks(response: http.client.HTTPResponse) -> Generator[bytes, None, None]:
     with response:
         while chunk := response.read1(65536):
             yield chunk
 
 
-def _parsed(chunks: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+def _parsed(chunks: Generator[bytes, None, None]) -> Iterator[dict[str, Any]]:
     rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in filter(None, map(bytes.strip, lines)):
-            message = json.loads(line)
-            if "error" in message:
-                raise ClientError(message["error"], 500)
-            yield message
+    with closing(chunks):
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in filter(None, map(bytes.strip, lines)):
+                message = json.loads(line)
+                if "error" in message:
+                    raise ClientError(message["error"], 500)
+                yield message
 
 
 def _message(data: bytes) -> str:

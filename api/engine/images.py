@@ -76,7 +76,8 @@ class ImageStore:
             return self._images[name]
         bare = name.removeprefix("sha256:")
         if bare and all(letter in "0123456789abcdef" for letter in bare):
-            by_name = None if name != bare else self._by_reference(name)
+            named = name == bare and len(name) < 64  # 64 digits are an id, never a name
+            by_name = self._by_reference(name) if named else None
             if by_name is not None:
                 return by_name
             matching = [key for key in self._images if key.startswith(f"sha256:{bare}")]
@@ -84,7 +85,7 @@ class ImageStore:
                 return self._images[matching[0]]
             if len(matching) > 1:
                 raise Conflict(f"ambiguous image ID prefix: {name}")
-        if name != bare:
+        if name != bare or len(bare) == 64:
             raise NotFound(f"No such image: {name}")
         found = self._by_reference(name)
         if found is None:

@@ -209,7 +209,7 @@ class Lifecycle:
     ) -> None:
         """Ask the program to end, then make it. Raises NotModified when it is not running."""
         self._cancel_restart(container)
-        run = container.run
+        run = await self._settled_run(container)
         if run is None or not container.state.running:
             raise NotModified
         container.record.stopped_by_user = True
@@ -223,7 +223,7 @@ class Lifecycle:
 
     async def kill(self, container: Container, signal_number: int) -> None:
         """Send a signal. SIGKILL waits until the container has ended. Raises Conflict."""
-        run = container.run
+        run = await self._settled_run(container)
         if run is None or not container.state.running:
             raise Conflict(
                 f"cannot kill container: {container.name}: container {container.id} is not running"
@@ -277,6 +277,11 @@ class Lifecycle:
         """Wait for what the ends of containers still have to do."""
         while self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=_KILL_SECONDS)
+
+    async def _settled_run(self, container: Container) -> Run | None:
+        """The run after a start in progress: its program may already have been heard of."""
+        async with container.lock:
+            return container.run
 
     async def _signal(self, container: Container, run: Run, number: int) -> None:
         self._emit(container, "kill", signal=str(number))

@@ -39,13 +39,14 @@ async def load() -> Response:
 
     async def progress() -> AsyncIterator[bytes]:
         try:
-            loaded = await asyncio.to_thread(load_archive, images, archive)
+            try:
+                loaded = await asyncio.to_thread(load_archive, images, archive)
+            finally:
+                archive.unlink(missing_ok=True)
             for line in loaded.register(images):
                 yield json_line({"stream": f"{line}\n"})
         except EngineError as error:
             yield error_line(str(error))
-        finally:
-            archive.unlink(missing_ok=True)
 
     return stream(progress(), _JSON)
 
