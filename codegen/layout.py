@@ -124,13 +124,13 @@ REGISTER_ORDER_X86_64: Final = (
 
 
 class Request:
-    """Slot.NR values beyond the system call numbers."""
+    """Slot.NR values that no guest can post: a call's number has 32 bits."""
 
-    FIRST: Final = 0x1000
-    BOOT: Final = 0x1000  # the stub has started (again): ARGS[0] = host's initial stack pointer
-    DELIVER: Final = 0x1001  # a host signal frame wants a decision; see REASON
-    CONTINUED: Final = 0x1002  # the reply program reached CONTINUE
-    FAILED: Final = 0x1003  # a checked micro-op failed: ARGS[0] = index, ARGS[1] = -errno
+    FIRST: Final = 1 << 32
+    BOOT: Final = FIRST  # the stub has started (again): ARGS[0] = host's initial stack pointer
+    DELIVER: Final = FIRST + 1  # a host signal frame wants a decision; see REASON
+    CONTINUED: Final = FIRST + 2  # the reply program reached CONTINUE
+    FAILED: Final = FIRST + 3  # a checked micro-op failed: ARGS[0] = index, ARGS[1] = -errno
 
 
 class Reason:

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codegen.layout import JUMP_TABLE, LOW_END, STUB_BASE, Op, Slot
+from codegen.layout import FD_FLAGS, JUMP_TABLE, LOW_END, STUB_BASE, Op, Slot
 from kernel import elf
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
@@ -157,6 +157,7 @@ def _become(task: Task, image: Image) -> None:
     process.spare_slots.clear()
     process.mapped_slots.clear()
     task.slot.words[Slot.HOST_TID // 4] = process.host_pid
+    task.slot.q[Slot.FLAGS_POINTER // 8] = task.slot.address + FD_FLAGS
     task.slot.reset_flags()
     process.files.drop_cloexec()
     process.files = process.files.copy(task.slot.flags_view)
@@ -171,7 +172,6 @@ def _become(task: Task, image: Image) -> None:
     task.comm = process.comm
     process.argv = image.argv
     process.environ = image.envp
-    process.has_execed = True
     process.texts = Texts()
 
 

@@ -101,7 +101,7 @@ class PacketChannel:
     def _readable(self) -> None:
         try:
             data, descriptors, _, _ = socket.recv_fds(
-                self._socket, MAX_PACKET_BYTES, _MAX_DESCRIPTORS
+                self._socket, MAX_PACKET_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return

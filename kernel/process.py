@@ -54,6 +54,7 @@ class Process:
         self.group = parent.group if parent is not None else pid
         self.session = parent.session if parent is not None else pid
         self.signals = Signals()
+        self.unkillable = pid == 1  # default actions do nothing, until it faults
         self.limits: Limits = parent.limits.copy() if parent is not None else Limits()
         self.comm = parent.comm if parent is not None else b""
         self.argv: list[bytes] = list(parent.argv) if parent is not None else []
@@ -110,6 +111,11 @@ class Process:
     def leader(self) -> Task | None:
         """The thread whose tid is the pid, if it is still there; else any thread."""
         return self.tasks.get(self.pid) or next(iter(self.tasks.values()), None)
+
+    @property
+    def patchable(self) -> bool:
+        """The low tables that patched text jumps through are mapped."""
+        return self.texts.patchable
 
     @property
     def ending(self) -> bool:

@@ -54,7 +54,9 @@ class Zygote:
                 os.read(self._wake_read, 4096)
                 self._reap()
             if self._socket.fileno() in ready:
-                data, fds, _, _ = socket.recv_fds(self._socket, _MAX_PACKET_BYTES, 16)
+                data, fds, _, _ = socket.recv_fds(
+                    self._socket, _MAX_PACKET_BYTES, 16, socket.MSG_CMSG_CLOEXEC
+                )
                 if not data:
                     return
                 self._boot(msgpack.unpackb(data, unicode_errors="surrogateescape"), list(fds))

@@ -96,7 +96,7 @@ async def _next_signals(task: Task, host: frames.HostFrame, restart_nr: int) -> 
         if action.handler == SIG_IGN:
             continue
         if action.handler == SIG_DFL:
-            if bit(info.signal) & IGNORED_BY_DEFAULT:
+            if bit(info.signal) & IGNORED_BY_DEFAULT or process.unkillable:
                 continue
             if bit(info.signal) & STOPS:
                 stop(process, info.signal)
@@ -206,6 +206,7 @@ def _fault(task: Task, host: frames.HostFrame, signal: int, info_address: int) -
 
 def _force(task: Task, info: Info) -> None:
     """A signal that cannot be put off: blocked or ignored, it takes the default action."""
+    task.process.unkillable = False
     actions = task.process.signals.actions
     b = bit(info.signal)
     if task.blocked & b or actions[info.signal].handler == SIG_IGN:

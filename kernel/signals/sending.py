@@ -51,12 +51,11 @@ def send_to_process(process: Process, info: Info) -> None:
     if not _prepare(process, info):
         return
     b = bit(info.signal)
-    if process.pid == 1 and _shielded(process, info):
-        return
     if info.signal == SIGKILL:
-        process.container.kill(process, SIGKILL)
+        if not process.unkillable:
+            process.container.kill(process, SIGKILL)
         return
-    if process.signals.ignores(info.signal) and not any(
+    if _ignored(process, info.signal) and not any(
         t.blocked & b for t in process.tasks.values()
     ):
         return
@@ -76,12 +75,11 @@ def send_to_task(task: Task, info: Info) -> None:
     if process.zombie or process.ending or not _prepare(process, info):
         return
     b = bit(info.signal)
-    if process.pid == 1 and _shielded(process, info):
-        return
     if info.signal == SIGKILL:
-        process.container.kill(process, SIGKILL)
+        if not process.unkillable:
+            process.container.kill(process, SIGKILL)
         return
-    if process.signals.ignores(info.signal) and not task.blocked & b:
+    if _ignored(process, info.signal) and not task.blocked & b:
         return
     if task.pending is None:
         task.pending = Pending()
@@ -92,9 +90,12 @@ def send_to_task(task: Task, info: Info) -> None:
             _wake_synchronous_waiter(process, b)
 
 
-def _shielded(process: Process, info: Info) -> bool:
-    """PID 1 takes only what it handles (pid_namespaces(7)); faults do not come this way."""
-    return process.signals.actions[info.signal].handler == SIG_DFL
+def _ignored(process: Process, signal: int) -> bool:
+    """Would delivery do nothing? PID 1 takes only what it handles (pid_namespaces(7))."""
+    signals = process.signals
+    return signals.ignores(signal) or (
+        process.unkillable and signals.actions[signal].handler == SIG_DFL
+    )
 
 
 def _prepare(process: Process, info: Info) -> bool:

@@ -239,6 +239,7 @@ async def _exec(task: Task, image: Image) -> Answer:
     """Execute the stub again; it will ask what to load. Returns only if the host refuses."""
     process = task.process
     process.image = image
+    process.has_execed = True
     nr = task.abi.numbers
     process.channel.send(task.slot.address, [task.slot.fd, process.container.ring.page_fd], True)
     program = Program()
