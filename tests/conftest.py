@@ -1,0 +1,65 @@
+"""Fixtures of the tests that drive the docker CLI.
+
+After every such test nothing of the test may be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docker import leaks
+from tests.docker.daemon import Daemon
+from tests.images import debian
+
+
+@pytest.fixture(scope="session")
+def session_daemon() -> Iterator[Daemon]:
+    """A daemon for the whole session, with the image busybox:latest."""
+    daemon = Daemon()
+    daemon.start()
+    made = daemon.ddock("image", "bootstrap", "busybox", "--offline")
+    assert made.status == 0, made
+    yield daemon
+    daemon.remove()
+
+
+@pytest.fixture(scope="session")
+def debian_image(session_daemon: Daemon) -> str:
+    """The Debian tree, imported; its name."""
+    done = session_daemon("import", str(debian.tarball()), "debian:test", timeout=300)
+    assert done.status == 0, done
+    return "debian:test"
+
+
+def remove_containers(daemon: Daemon) -> None:
+    """Remove every container, running or not."""
+    listed = daemon("ps -aq").stdout.split()
+    if listed:
+        daemon("rm", "-f", "-v", *listed)
+
+
+@pytest.fixture
+def docker(session_daemon: Daemon) -> Iterator[Daemon]:
+    """The CLI against the session's daemon, which has a busybox image."""
+    if not session_daemon.running:
+        session_daemon.start()  # an earlier test's crash is that test's failure only
+    before = leaks.State.of(session_daemon)
+    yield session_daemon
+    remove_containers(session_daemon)
+    leaks.check(before, session_daemon)
+
+
+@pytest.fixture
+def own_daemon() -> Iterator[Daemon]:
+    """A daemon that the test may stop and kill."""
+    daemon = Daemon()
+    daemon.start()
+    made = daemon.ddock("image", "bootstrap", "busybox", "--offline")
+    assert made.status == 0, made
+    yield daemon
+    if daemon.running:
+        remove_containers(daemon)
+    daemon.remove()
+    assert not leaks.users_of(daemon.home)
