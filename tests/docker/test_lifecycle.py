@@ -262,11 +262,10 @@ class TestDaemonRestart:
 
 
 def test_the_client_s_signals_reach_the_container(docker: Daemon) -> None:
-    client = docker.popen(
-        "run", "--name", "signalled", "busybox", "sh", "-c", TRAP, stdout=subprocess.PIPE
-    )
-    assert client.stdout
-    assert client.stdout.readline() == b"ready\n"
-    client.terminate()
-    assert client.stdout.read() == b"got TERM\n"
-    assert client.wait(30) == 5
+    words = ("run", "--name", "signalled", "busybox", "sh", "-c", TRAP)
+    with docker.popen(*words, stdout=subprocess.PIPE) as client:
+        assert client.stdout
+        assert client.stdout.readline() == b"ready\n"
+        client.terminate()
+        assert client.stdout.read() == b"got TERM\n"
+        assert client.wait(30) == 5
