@@ -7,6 +7,7 @@ that every answer of a Docker daemon has are put on at the same place: errors ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -23,6 +24,8 @@ from api.versions import API_VERSION, MIN_API_VERSION, SERVER_HEADER, parse_vers
 _PREFIX = re.compile(r"/v(\d+\.\d+)(?=/)")
 _SLASHES = re.compile("/{2,}")
 _BODY_BYTES = 1 << 20  # what may wait unread of a request's body
+_DISCARD_BYTES = 64 << 20
+_DISCARD_SECONDS = 5.0
 _HEADERS = [
     (b"api-version", API_VERSION.encode()),
     (b"docker-experimental", b"false"),
@@ -75,6 +78,25 @@ class _Connection(ASGIHTTPConnection):
                 await cast(_BoundedBody, request.body).wait_for_room()
             else:
                 request.body.set_complete()
+
+    async def handle_request(self, request: Request, send: AsgiCall) -> None:
+        """As Quart's; a refusal waits for the body, or its sender would see a broken pipe only."""
+
+        async def send_after_body(message: Any) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(_discard(request.body), _DISCARD_SECONDS)
+            await send(message)
+
+        await super().handle_request(request, send_after_body)
+
+
+async def _discard(body: Body) -> None:
+    left = _DISCARD_BYTES
+    async for chunk in body:
+        left -= len(chunk)
+        if left < 0:
+            return
 
 
 class Application(Quart):

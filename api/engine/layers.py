@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from api.engine.compression import decompressed
-from api.engine.errors import InvalidParameter
+from api.engine.errors import EngineError, InvalidParameter
 from api.engine.home import Home, read_json, remove_tree, write_json
+from kernel.fs.layer import LayerError, apply_layer
 
 _TAR_NAME = "layer.tar.zst"
 _FACTS_NAME = "layer.json"
@@ -109,9 +110,8 @@ class LayerStore:
     def _build(self, archive: BinaryIO, scratch: Path) -> tuple[str, Layer]:
         with (scratch / _TAR_NAME).open("wb") as copy:
             tee = _Tee(decompressed(archive), copy)
-            _unpack(tee, scratch)
+            size = _unpack(tee, scratch)
             tee.finish()
-        size = _content_bytes(scratch / "root")
         write_json(scratch / _FACTS_NAME, {"size": size, "tar_size": tee.count})
         diff_id = f"sha256:{tee.digest.hexdigest()}"
         return diff_id, Layer(diff_id, size, tee.count)
@@ -150,38 +150,12 @@ class _Tee:
         self._copy.close()  # type: ignore[no-untyped-call]
 
 
-def _unpack(stream: Any, directory: Path) -> None:
+def _unpack(stream: Any, directory: Path) -> int:
     try:
-        from kernel.fs.layer import apply_layer
-
-        from kernel.errors import LinuxError
-    except ImportError:
-        import tarfile
-
-        try:
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
-                tar.extractall(directory / "root", filter="tar")
-        except tarfile.TarError as error:
-            raise CorruptLayer(f"Error processing tar file(exit status 1): {error}") from None
-        return
-
-    try:
-        apply_layer(stream, os.fspath(directory))
+        return apply_layer(stream, os.fspath(directory))
     except CorruptLayer:
         raise
-    except (ValueError, LinuxError) as error:
+    except LayerError as error:
         raise CorruptLayer(f"Error processing tar file(exit status 1): {error}") from None
-
-
-def _content_bytes(root: Path) -> int:
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    for directory, _, files in os.walk(root):
-        for name in files:
-            entry = os.lstat(os.path.join(directory, name))
-            if entry.st_nlink > 1:
-                if (entry.st_dev, entry.st_ino) in seen:
-                    continue
-                seen.add((entry.st_dev, entry.st_ino))
-            total += entry.st_size
-    return total
+    except OSError as error:
+        raise EngineError(f"cannot store the layer: {error}") from None
