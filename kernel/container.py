@@ -86,6 +86,8 @@ class Container:
         self.pids: dict[int, Process] = {}
         self.by_host_pid: dict[int, Process] = {}
         self.signal_waits: dict[Task, tuple[int, Waiter]] = {}
+        self.pidfd_users = False  # some guest has a pidfd
+        self.pidfd_inodes: dict[int, int] = {}  # inode of pidfds -> guest pid
         self.host_groups: dict[int, int] = {}  # guest process group or session -> host id
         self.ioctl_handler: Callable[..., Any] | None = None  # network requests (SIOC*)
         self.dispatcher = Dispatcher(self)
@@ -254,6 +256,7 @@ class Container:
         """Collect host processes that have ended."""
         while True:
             try:
+                self._learn_pidfds()
                 host_pid, status, usage = os.wait3(os.WNOHANG)
             except ChildProcessError:
                 return
@@ -266,6 +269,22 @@ class Container:
             if process is not None:
                 process.rusage = (usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
                 self._ended(process, status)
+
+    def _learn_pidfds(self) -> None:
+        """A pidfd of an ended process is known by its inode only; learn it while there is one."""
+        if not self.pidfd_users:
+            return
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        process = self.by_host_pid.get(ended.si_pid) if ended is not None else None
+        if process is not None:
+            self.learn_pidfd(process)
+
+    def learn_pidfd(self, process: Process) -> None:
+        """Remember the inode that pidfds of `process` have."""
+        with contextlib.suppress(OSError):
+            fd = os.pidfd_open(process.host_pid)
+            self.pidfd_inodes[os.fstat(fd).st_ino] = process.pid
+            os.close(fd)
 
     def _ended(self, process: Process, host_status: int) -> None:
         """The host process is gone: make the zombie, tell the parent, adopt the children."""

@@ -17,6 +17,7 @@ from kernel.channel import Channel
 from kernel.fs.filetable import FileTable
 from kernel.limits import Limits
 from kernel.patching import Texts
+from kernel.signals.signalfd import SignalFd
 from kernel.signals.state import Signals
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Process:
         self.has_execed = False
         self.subreaper = False
         self.death_signal = 0
+        self.signal_fds: list[SignalFd] = []
         self.real_timer: Timer | None = None  # ITIMER_REAL
         self.posix_timers: dict[int, tuple[Timer, int]] = {}  # id -> (timer, clock)
         self.dumpable = 1
@@ -152,10 +154,14 @@ class Process:
     # -- the end -----------------------------------------------------------------------------------------
 
     def stop_timers(self, posix_only: bool = False) -> None:
-        """Disarm: the process has ended, or (POSIX timers only) executes another program."""
+        """Disarm (and close signalfds): the process has ended; or POSIX timers only, for execve."""
         for timer, _ in self.posix_timers.values():
             timer.stop()
         self.posix_timers.clear()
+        if not posix_only:
+            for reader in self.signal_fds:
+                reader.close()
+            self.signal_fds.clear()
         if self.real_timer is not None and not posix_only:
             self.real_timer.stop()
 

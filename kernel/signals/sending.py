@@ -67,6 +67,9 @@ def send_to_process(process: Process, info: Info) -> None:
         notify(leader if leader in candidates and leader is not None else candidates[0])
     else:
         _wake_synchronous_waiter(process, b)
+        for reader in list(process.signal_fds):
+            if reader.mask & b:
+                reader.drain(process)
 
 
 def send_to_task(task: Task, info: Info) -> None:

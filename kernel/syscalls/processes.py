@@ -78,6 +78,7 @@ def _clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, 
     tid_at = slot.address + Slot.HOST_TID
     if flags & CLONE_PIDFD:
         host_flags |= CLONE_PIDFD
+        task.process.container.pidfd_users = True
         tid_at = parent_tid
     else:
         host_flags |= CLONE_PARENT_SETTID

@@ -50,6 +50,8 @@ async def waitid(
     selectors = {P_ALL: -1, P_PID: upid, P_PGID: -upid if upid else 0}
     if which == P_PIDFD:
         pid = await pid_of_pidfd(task, upid)
+        if not pid:
+            return -errno.ECHILD
     elif which in selectors and not (which == P_PID and upid <= 0) and upid >= 0:
         pid = selectors[which]
     else:
@@ -66,9 +68,11 @@ async def waitid(
 
 
 async def pid_of_pidfd(task: Task, fd: int) -> int:
-    """The guest pid a pidfd of the guest refers to. EBADF: it is not a pidfd."""
+    """The guest pid a pidfd of the guest refers to, 0 if it is long gone. EBADF: no pidfd."""
+    container = task.process.container
     taken = await task.take_fd(fd)
     try:
+        inode = os.fstat(taken).st_ino
         with open(f"/proc/self/fdinfo/{taken}", encoding="ascii") as info:
             fields = dict(line.split(":", 1) for line in info if ":" in line)
     finally:
@@ -76,10 +80,10 @@ async def pid_of_pidfd(task: Task, fd: int) -> int:
     if "Pid" not in fields:
         raise LinuxError(errno.EBADF)
     host_pid = int(fields["Pid"])
-    for process in task.process.container.pids.values():
+    for process in container.pids.values():
         if process.host_pid == host_pid:
             return process.pid
-    raise LinuxError(errno.ECHILD)
+    return container.pidfd_inodes.get(inode, 0)
 
 
 class _Selector:

@@ -58,6 +58,7 @@ class HostCall:
     SIGALTSTACK = 131
     PRCTL = 157
     ARCH_PRCTL = 158
+    GETTID = 186
     FUTEX = 202
     EXIT_GROUP = 231
     DUP3 = 292

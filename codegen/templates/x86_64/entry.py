@@ -43,6 +43,8 @@ _TTY_TO_KERNEL = (0x540E, 0x540F, 0x5410, 0x5412, 0x541C, 0x5422, 0x5429)
 # F_DUPFD_CLOEXEC, pipe sizes, seals.
 _FCNTL_NATIVE = (6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
 
+_PI_FUTEXES = (6, 7, 8, 11, 12, 13)  # FUTEX_LOCK_PI .. FUTEX_LOCK_PI2
+
 # Which entry a natively served system call takes; all others go to `slow`.
 NATIVE: dict[str, str] = {
     **dict.fromkeys(
@@ -58,7 +60,7 @@ NATIVE: dict[str, str] = {
     **dict.fromkeys(("splice", "copy_file_range", "epoll_ctl"), "fd02"),
     **dict.fromkeys(
         (
-            "poll", "select", "epoll_create", "epoll_create1", "futex", "nanosleep",
+            "poll", "select", "epoll_create", "epoll_create1", "nanosleep",
             "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time",
             "sched_yield", "eventfd", "eventfd2", "timerfd_create", "getrandom", "rseq",
             "set_robust_list", "getcpu", "membarrier", "pipe", "pipe2",
@@ -66,6 +68,7 @@ NATIVE: dict[str, str] = {
         "native",
     ),
     **dict.fromkeys(("munmap", "mprotect", "madvise", "msync", "mincore", "mlock", "munlock"), "mem"),
+    "futex": "futex",
     "mremap": "mremap",
     "mmap": "mmap",
     "ioctl": "ioctl",
@@ -169,6 +172,13 @@ def guards(s: Stub) -> None:
     a.cmp(esi, 1)
     a.je(s["slow"])
     a.jmp(s["fd0"])
+    s.bind("futex")
+    a.mov(r11.low32, esi)
+    a.and_(r11.low32, 0x7F)
+    for operation in _PI_FUTEXES:  # their words hold thread ids, which the host does not know
+        a.cmp(r11.low32, operation)
+        a.je(s["slow"])
+    a.jmp(s["native"])
     s.bind("mem")
     _require_outside(s)
     a.jmp(s["native"])

@@ -299,6 +299,8 @@ def clone(s: Stub) -> None:
     a.mov(edi, 0x1001)  # ARCH_SET_GS
     s.host_call(HostCall.ARCH_PRCTL)
     common_start(s, rbx)
+    s.host_call(HostCall.GETTID)
+    a.mov(gs(Slot.HOST_TID, 4), eax)
     no_ctrl, no_tid = a.label("no_ctrl"), a.label("no_tid")
     a.cmp(gs(Slot.CHILD_HAS_CTRL, 4), 0)
     a.je(no_ctrl)
