@@ -208,9 +208,10 @@ class Inet:
 
     async def _finish(self, task: Task, name: bytes) -> int:
         """Sleep until a connect under way has come to an end (socket(7), SO_SNDTIMEO)."""
-        limit = waiting.timeout_of(self.fd, waiting.SO_SNDTIMEO)
-        if not await waiting.until_writable(task, self.fd, limit):
-            return -errno.EINPROGRESS
+        if not hostsock.poll_now(self.fd, select.POLLOUT):
+            limit = waiting.timeout_of(self.fd, waiting.SO_SNDTIMEO)
+            if not await waiting.until_writable(task, self.fd, limit):
+                return -errno.EINPROGRESS
         # A second connect(2) reports the outcome and completes the socket's state.
         return hostsock.connect_now(self.fd, name, True)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from codegen.layout import PAYLOAD
 from kernel.errors import LinuxError
-from kernel.net import ancillary, hostsock, sockaddr, waiting
+from kernel.net import ancillary, guest, hostsock, sockaddr, waiting
 from kernel.net.inet import Inet
 from kernel.net.paths import located
 from kernel.signals.sending import send_to_task, user_info
@@ -195,9 +195,9 @@ async def receive(task: Task, fd: int, address: int, header: Header, flags: int)
 
 
 async def receive_from(
-    task: Task, fd: int, buffer: int, size: int, flags: int
-) -> tuple[int, bytes]:
-    """recvfrom(2): (result, guest address of the sender).
+    task: Task, fd: int, buffer: int, size: int, flags: int, addrlen: int
+) -> tuple[int, bytes, int]:
+    """recvfrom(2): (result, guest address of the sender, room for it at guest address `addrlen`).
 
     The guest makes it as recvmsg(2), the only receiving call that may tell it an address.
     """
@@ -207,10 +207,12 @@ async def receive_from(
     name_at = iov_at + _IOVEC.size
     inner = _HEADER.pack(name_at, _NAME_ROOM, 0, iov_at, 1, 0, 0, 0, 0)
     slot.write(base, inner + _IOVEC.pack(buffer, size))
-    result = await task.hostcall("recvmsg", fd, base, flags)
+    result, room = await guest.hostcall_with_length(task, addrlen, "recvmsg", fd, base, flags)
+    if room < 0:
+        raise LinuxError(errno.EINVAL)
     length = _HEADER.unpack(slot.read(base, HEADER_SIZE))[1]
     name = slot.read(name_at, min(max(length, 0), _NAME_ROOM))
-    return result, await source(task, fd, name)
+    return result, await source(task, fd, name), room
 
 
 async def source(task: Task, fd: int, name: bytes) -> bytes:

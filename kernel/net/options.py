@@ -38,11 +38,9 @@ SET_SOCKET: Final = frozenset(
     )
 )  # fmt: skip
 GET_SOCKET: Final = frozenset(
-    (
-        _SO_PEERCRED, _SO_PEERGROUPS, _SO_PEERPIDFD, _SO_PASSPIDFD, _SO_BINDTODEVICE,
-        _SO_DOMAIN, _SO_TYPE, _SO_PROTOCOL,
-    )
-)  # fmt: skip
+    (_SO_PEERCRED, _SO_PEERGROUPS, _SO_PEERPIDFD, _SO_PASSPIDFD, _SO_BINDTODEVICE)
+)
+_GET_NETLINK: Final = frozenset((_SO_DOMAIN, _SO_TYPE, _SO_PROTOCOL))  # ours are AF_UNIX inside
 _ADMIN_ONLY: Final = frozenset(
     (_SO_DEBUG, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_MARK, _SO_PREFER_BUSY_POLL)
 )
@@ -55,11 +53,11 @@ def concerns_set(level: int, option: int) -> bool:
     )
 
 
-def concerns_get(level: int, option: int) -> bool:
+def concerns_get(network: Network, level: int, option: int) -> bool:
     """Whether `get_option` has to see this option."""
-    return (level == SOL_SOCKET and option in GET_SOCKET) or (
-        level == SOL_IPV6 and option == _IPV6_V6ONLY
-    )
+    if level == SOL_SOCKET:
+        return option in GET_SOCKET or (network.netlinks > 0 and option in _GET_NETLINK)
+    return level == SOL_IPV6 and option == _IPV6_V6ONLY
 
 
 def set_option(task: Task, fd: int, level: int, option: int, value: bytes) -> int | None:

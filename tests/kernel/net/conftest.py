@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import kernel.syscalls.messages
 import kernel.syscalls.sockets  # noqa: F401 - declares the calls
 from tests.kernel.net.fake import FakeContainer, FakeTask
 
