@@ -20,6 +20,7 @@ from kernel.credentials import Credentials
 from kernel.dispatch import Dispatcher
 from kernel.errors import LinuxError
 from kernel.host.linux import tgkill
+from kernel.limits import container_limits
 from kernel.loader import prepare
 from kernel.look import Look
 from kernel.process import Process
@@ -149,6 +150,7 @@ class Container:
         process = Process(self, pid, None, slot)
         process.group = process.session = pid
         process.terminal_stdin = start.terminal
+        process.limits = container_limits(self.spec)
         task = Task(process, pid, slot, credentials, fs, self.abi)
         try:
             process.image = prepare(task, start.path, start.argv, start.envp)

@@ -11,9 +11,11 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from kernel.archives import Archives
 from kernel.container import Start
 from kernel.credentials import container_credentials
 from kernel.errors import LinuxError
+from kernel.fs.layer import LayerError
 from kernel.fs.metadata import DIRECTORY
 from kernel.packets import Message, PacketChannel
 from kernel.signals.sending import send_to_process
@@ -235,6 +237,35 @@ class Control:
         from kernel.figures import top  # noqa: PLC0415
 
         return top(self._container)
+
+    # -- files -------------------------------------------------------------------------------------------------
+
+    async def do_archive_stat(self, message: Message, _fds: list[int]) -> dict[str, Any]:
+        """What a path is."""
+        return Archives(self._container).stat(message["path"])
+
+    async def do_archive_get(self, message: Message, fds: list[int]) -> dict[str, Any]:
+        """Write a path's tar to the descriptor."""
+        await Archives(self._container).get(message["path"], fds[0])
+        return {}
+
+    async def do_archive_put(self, message: Message, fds: list[int]) -> dict[str, Any]:
+        """Unpack the descriptor's tar."""
+        keep = bool(message.get("no_overwrite_dir_non_dir"))
+        try:
+            await Archives(self._container).put(message["path"], fds[0], keep_kind=keep)
+        except LayerError as error:
+            raise Refused("invalid", str(error)) from error
+        return {}
+
+    async def do_changes(self, _message: Message, _fds: list[int]) -> list[dict[str, Any]]:
+        """What differs from the image."""
+        return Archives(self._container).changes()
+
+    async def do_export(self, _message: Message, fds: list[int]) -> dict[str, Any]:
+        """Write the root file system's tar to the descriptor."""
+        await Archives(self._container).export(fds[0])
+        return {}
 
     async def do_trace(self, message: Message, fds: list[int]) -> dict[str, Any]:
         """Write a line a call to the descriptor, until told to stop or nobody reads."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import resource
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kernel.spec import ContainerSpec
 
 INFINITY = (1 << 64) - 1
 COUNT = 16
@@ -28,6 +32,26 @@ class Limits:
 
     def __setitem__(self, number: int, pair: tuple[int, int]) -> None:
         self.values[number] = pair
+
+
+_NAMES = (
+    "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks",
+    "sigpending", "msgqueue", "nice", "rtprio", "rttime",
+)  # fmt: skip
+
+
+def container_limits(spec: ContainerSpec) -> Limits:
+    """What the first process of a container starts with: the host's limits, then `--ulimit`."""
+    limits = Limits()
+    hard = limits[NOFILE][1]
+    limits[NOFILE] = (hard, hard)
+    for entry in spec.ulimits:
+        if entry["name"] in _NAMES:
+            soft, most = (INFINITY if v < 0 else v for v in (entry["soft"], entry["hard"]))
+            limits[_NAMES.index(entry["name"])] = (soft, most)
+    if spec.nofile is not None:
+        limits[NOFILE] = (spec.nofile[0], spec.nofile[1])
+    return limits
 
 
 def _host_limit(number: int) -> tuple[int, int]:

@@ -74,6 +74,7 @@ def open_root(layers: list[bytes], upper: bytes, device: int = os.makedev(0, 0xF
 def build(spec: ContainerSpec, console: bytes | None = None) -> MountTable:
     """All mounts of a container. `console`: the host path of its terminal (`docker run -t`)."""
     os.umask(0)  # modes are what the guests' umasks leave
+    tmpfs.discard(spec.id, spec.runtime)  # left by a kernel that was killed
     layers = [os.fsencode(layer) for layer in spec.layers]
     root = open_root(layers, os.fsencode(spec.upper))
     mounts = MountTable(root)
