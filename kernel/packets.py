@@ -100,9 +100,7 @@ class PacketChannel:
 
     def _readable(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self._socket, MAX_PACKET_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            data, descriptors = receive_packet(self._socket)
         except BlockingIOError:
             return
         except OSError:
@@ -117,6 +115,18 @@ class PacketChannel:
         if self._open:
             self.close()
             self._closed()
+
+
+def receive_packet(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One datagram and its descriptors, which no process we start inherits; b"" at the end.
+
+    Python's recv_fds ignores the flag that would make them close-on-exec from the start; nobody
+    starts processes meanwhile, all callers have one thread.
+    """
+    data, descriptors, _, _ = socket.recv_fds(sock, MAX_PACKET_BYTES, _MAX_DESCRIPTORS)
+    for number in descriptors:
+        os.set_inheritable(number, False)
+    return data, list(descriptors)
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

@@ -83,7 +83,8 @@ async def _serve(
         return
     container = Container(spec, tables.load("x86_64"), stub, mounts, end)
     container.capabilities = docker_capabilities(spec.cap_add, spec.cap_drop, spec.privileged)
-    container.network = Network(spec.address, spec.id, spec.network)
+    if spec.address:  # none where only files are looked at
+        container.network = Network(spec.address, spec.id, spec.network)
     container.translations = translations = Translations(container, cache)
     container.confinement = Confinement(container, landlock_version() > 0)
     container.start(loop)

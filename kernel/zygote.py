@@ -26,9 +26,9 @@ from codegen.cache import TranslationCache
 from codegen.image import StubImage, build_stub
 from kernel import session
 from kernel.marshal import rows
+from kernel.packets import receive_packet
 from kernel.spec import ContainerSpec
 
-_MAX_PACKET_BYTES = 256 << 10
 _log = logging.getLogger("ddock.zygote")
 
 
@@ -54,12 +54,10 @@ class Zygote:
                 os.read(self._wake_read, 4096)
                 self._reap()
             if self._socket.fileno() in ready:
-                data, fds, _, _ = socket.recv_fds(
-                    self._socket, _MAX_PACKET_BYTES, 16, socket.MSG_CMSG_CLOEXEC
-                )
+                data, fds = receive_packet(self._socket)
                 if not data:
                     return
-                self._boot(msgpack.unpackb(data, unicode_errors="surrogateescape"), list(fds))
+                self._boot(msgpack.unpackb(data, unicode_errors="surrogateescape"), fds)
 
     def _reap(self) -> None:
         while True:
