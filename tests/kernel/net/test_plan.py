@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.net import plan
+from kernel.net.claim import claim
 
 OWNERS = st.integers(0x10000, 0xFFFFF)
 KINDS = st.integers(0, 6)
@@ -61,3 +62,13 @@ def test_a_publisher_tries_every_kind_a_listener_may_have() -> None:
     ]
     assert [k and k.kind for k in kinds] == [plan.ETHERNET4, plan.ANY4, plan.ANY6]
     assert all(k and k.owner == owner and k.port == 80 for k in kinds)
+
+
+def test_an_address_is_claimed_once() -> None:
+    held = claim("127.15.99.99")
+    assert held is not None
+    assert claim("127.15.99.99") is None
+    held.close()
+    again = claim("127.15.99.99")
+    assert again is not None
+    again.close()
