@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel.fs import naming
+from kernel.host.linux_fs import fstat_raw
 from kernel.reply import DescriptorReply
 from kernel.syscalls import files, stat
 
@@ -66,6 +67,21 @@ def main() -> None:
             stat.stat(task, lower, 0x1000)
 
         print(f"stat, walk forgotten    {microseconds(cold):6.2f} us")
+
+        def create() -> None:
+            opened(task, b"/etc/new", os.O_CREAT | os.O_WRONLY)
+            naming.remove_name(task, task.fs.cwd, b"/etc/new")
+
+        def native_create() -> None:
+            os.close(os.open(native + b"x", os.O_CREAT | os.O_WRONLY))
+            os.unlink(native + b"x")
+
+        print(f"native creat+unlink     {microseconds(native_create):6.2f} us")
+        print(f"creat+close+unlink      {microseconds(create):6.2f} us")
+        fd = task.open(lower)
+        raw = fstat_raw(fd)
+        task.slot.q[2] = fd
+        print(f"fstat                   {microseconds(lambda: stat.fstat(task, raw, 0x1000)):6.2f} us")
     finally:
         for mounts in home.opened:
             mounts.close()

@@ -167,6 +167,7 @@ class Home:
         """Put a layer on top: bytes are file contents, str a link's target, None a directory."""
         directory = self.path / f"layer{len(self.layers)}"
         root = directory / "root"
+        old = os.umask(0o022)
         root.mkdir(parents=True)
         for name, content in files.items():
             place = root / name
@@ -177,6 +178,7 @@ class Home:
                 place.symlink_to(content)
             else:
                 place.write_bytes(content)
+        os.umask(old)
         self.layers.insert(0, os.fsencode(directory))
 
     def mount(self) -> MountTable:
@@ -191,7 +193,7 @@ class Home:
     def container(self, **fields: Any) -> FakeTask:
         """A task in a container with all its standard mounts."""
         spec = ContainerSpec(
-            id="test" + self.path.name,
+            id=f"test{self.path.name}-{len(self.specs)}",
             hostname="box",
             layers=[os.fsdecode(layer) for layer in self.layers],
             upper=os.fspath(self.path / "upper"),

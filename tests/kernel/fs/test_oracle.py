@@ -262,6 +262,7 @@ def merged(layers: list[dict[str, Any]], home: Home, plain: Path) -> None:
 @settings(
     max_examples=int(os.environ.get("ORACLE_EXAMPLES", "150")),
     deadline=None,
+    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(st.lists(trees, max_size=3), st.lists(operations, max_size=30))
