@@ -33,7 +33,7 @@ paths = st.builds(
     st.sampled_from(["", "", "", "/"]),
 ).map(os.fsencode)
 contents = st.binary(max_size=5)
-modes = st.sampled_from([0o755, 0o700, 0o644, 0o600, 0o777, 0o4755, 0o1777])
+modes = st.sampled_from([0o755, 0o700, 0o750, 0o711, 0o777, 0o4755, 0o1777])
 
 operations = st.one_of(
     st.tuples(st.just("mkdir"), paths, modes),
@@ -233,6 +233,7 @@ def tree_of(side: Any, top: bytes = b".", depth: int = 0) -> Any:
 
 def merged(layers: list[dict[str, Any]], home: Home, plain: Path) -> None:
     """Make the layers, and in `plain` what they are together."""
+    os.umask(0o022)
     (plain / BASE).mkdir(parents=True)
     for layer in layers:
         files: dict[str, Any] = {BASE: None}
@@ -257,6 +258,7 @@ def merged(layers: list[dict[str, Any]], home: Home, plain: Path) -> None:
             else:
                 place.write_bytes(content)
         home.layer(files)
+    os.umask(0)
 
 
 @settings(
@@ -272,13 +274,15 @@ def test_the_overlay_answers_as_a_host_directory_does(
     directory = Path(tempfile.mkdtemp(prefix="oracle-"))
     old = os.umask(0)
     home = Home(directory / "home")
+    oracles = []
     try:
         plain = directory / "plain"
         merged(layers, home, plain)
         oracle, ours = Oracle(plain), Ours(home.task())
+        oracles.append(oracle)
         if not layers:
             for i in range(6):
-                ours.mkdir(b"/" + os.fsencode("/".join(BASE.split("/")[: i + 1])), 0o777)
+                ours.mkdir(b"/" + os.fsencode("/".join(BASE.split("/")[: i + 1])), 0o755)
         ours.chdir(b"/" + BASE.encode())
         for name, *args in calls:
             if name == "restart":
@@ -295,17 +299,15 @@ def test_the_overlay_answers_as_a_host_directory_does(
             got = outcome(getattr(ours, name), *args)
             assert got == expected, (name, args)
         ours.chdir(b"/" + BASE.encode())
-        os.close(oracle.cwd)
-        oracle = Oracle(plain)
-        assert tree_of(ours) == tree_of(oracle)
-        os.close(oracle.cwd)
+        oracles.append(Oracle(plain))
+        assert tree_of(ours) == tree_of(oracles[1])
         home.opened.pop().close()
         again = Ours(home.task())
         again.chdir(b"/" + BASE.encode())
-        oracle = Oracle(plain)
-        assert tree_of(again) == tree_of(oracle)
-        os.close(oracle.cwd)
+        assert tree_of(again) == tree_of(oracles[1])
     finally:
+        for each in oracles:
+            os.close(each.cwd)
         for mounts in home.opened:
             mounts.close()
         shutil.rmtree(directory)
