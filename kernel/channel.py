@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("<QQ")
 _MSG_CMSG_CLOEXEC = 0x4000_0000
+_MAIL_LIMIT = 1024
 
 
 class Channel:
@@ -30,6 +31,7 @@ class Channel:
     def __init__(self) -> None:
         self._ours, self.guest_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
+        self._mail: dict[int, int] = {}  # slot address -> descriptor received from its thread
 
     def send(self, slot_address: int, fds: list[int], cloexec: bool) -> None:
         """Send descriptors to the thread whose slot is at `slot_address`."""
@@ -38,18 +40,32 @@ class Channel:
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
         )
 
-    def receive(self) -> int:
-        """A descriptor the guest sent with SEND_FD; -1 if there is none."""
-        try:
-            _, control, _, _ = self._ours.recvmsg(16, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            return -1
-        fds = array.array("i")
-        for _, _, data in control:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-        for extra in fds[1:]:
-            os.close(extra)
-        return fds[0] if fds else -1
+    def receive(self, slot_address: int) -> int:
+        """The descriptor the thread at `slot_address` sent with SEND_FD; -1 if there is none.
+
+        Threads send at the same time: what belongs to another one is kept for it.
+        """
+        while slot_address not in self._mail:
+            try:
+                data, control, _, _ = self._ours.recvmsg(
+                    _HEADER.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return -1
+            if len(data) < _HEADER.size:
+                return -1
+            fds = array.array("i")
+            for _, _, numbers in control:
+                fds.frombytes(numbers[: len(numbers) - len(numbers) % fds.itemsize])
+            for extra in fds[1:]:
+                os.close(extra)
+            sender = _HEADER.unpack(data)[0]
+            if sender in self._mail or len(self._mail) >= _MAIL_LIMIT:
+                for fd in fds:  # no honest stub sends these
+                    os.close(fd)
+            elif fds:
+                self._mail[sender] = fds[0]
+        return self._mail.pop(slot_address)
 
     def give(
         self,
@@ -85,6 +101,9 @@ class Channel:
     def close(self) -> None:
         """Close our end (and the guest's, if it was never handed over)."""
         self._ours.close()
+        for fd in self._mail.values():
+            os.close(fd)
+        self._mail.clear()
         with contextlib.suppress(OSError):
             self.guest_end.close()
 

@@ -13,6 +13,7 @@ import contextlib
 import mmap
 import os
 import threading
+from time import perf_counter_ns
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,11 @@ _PENDING, _SLEEPING, _STATE, _ATTENTION = (
 )
 _BATCH = 64  # requests served before the event loop gets its turn
 _POLLS_MIN, _POLLS_MAX = 8, 2000  # empty polls before sleeping; one is about 0.15 us
+_YIELD_MASK = 15  # empty polls between two offers of the core
+_PREEMPTED_NS = 150_000  # sixteen polls took this long: the core was taken away meanwhile
+_CROWDED_NS = 10_000_000
+_GUEST_SPIN_CROWDED = 30
 _GUEST_SPIN = 6000  # pauses; a request that takes long is parked and does not spin
-_GUEST_SPIN_CROWDED = 40
 
 
 class Ring:
@@ -58,6 +62,7 @@ class Ring:
         self._polls = _POLLS_MAX
         self._next = BELLS_FIRST
         self._scheduled = False
+        self._quiet_from = 0  # when to poll again, after others wanted our core; 0: now
         self._loop: asyncio.AbstractEventLoop | None = None
         self._crowd = os.cpu_count() or 1
         self.interrupted = False  # set by signal handlers: call `idle` soon
@@ -104,9 +109,14 @@ class Ring:
         """Serve what is posted; poll on while traffic lasts, then sleep."""
         self._scheduled = False
         bells, tasks, serve = self._bells, self._tasks, self._serve
-        find = bells.find
+        find, sched_yield = bells.find, os.sched_yield
         start = self._next
         served = polls = 0
+        looked = perf_counter_ns()
+        if self._quiet_from and looked > self._quiet_from:
+            self._quiet_from = 0
+            self._polls = _POLLS_MAX
+            self._words[BELLS_SPIN // 4] = _GUEST_SPIN
         end = BELLS_FIRST + len(tasks)
         limit = self._polls
         while True:
@@ -119,9 +129,16 @@ class Ring:
                 at = find(b"\1", BELLS_FIRST, start)
             if at < 0:
                 polls += 1
-                if polls < limit:
-                    continue
-                break
+                if polls >= limit:
+                    break
+                if not polls & _YIELD_MASK:
+                    sched_yield()  # a guest may be waiting for this very core
+                    now = perf_counter_ns()
+                    if now - looked > _PREEMPTED_NS and polls > _YIELD_MASK + 1:
+                        self._crowded(now)
+                        break
+                    looked = now
+                continue
             bells[at] = 0
             start = at + 1
             task = tasks[at - BELLS_FIRST]
@@ -131,15 +148,17 @@ class Ring:
             served += 1
             if polls:
                 # It came while we polled: polling pays, up to the limit.
-                limit = min(_POLLS_MAX, max(limit, polls * 4))
+                if not self._quiet_from:
+                    limit = min(_POLLS_MAX, max(limit, polls * 4))
                 polls = 0
             if served >= _BATCH:
                 self._next = start
-                self._polls = limit
+                self._polls = limit if not self._quiet_from else 1
                 self._again()
                 return
         self._next = start
-        self._polls = limit if served else max(_POLLS_MIN, limit // 2)
+        if not self._quiet_from:
+            self._polls = limit if served else max(_POLLS_MIN, limit // 2)
         if served:
             # Let callbacks that the requests caused run, then poll once more before sleeping.
             self._again()
@@ -150,6 +169,13 @@ class Ring:
         if find(b"\1", BELLS_FIRST, end) >= 0:
             self._words[BELLS_AWAKE // 4] = 1
             self._again()
+
+    def _crowded(self, now: int) -> None:
+        """Others want this core: whoever polls loses it for milliseconds, whoever sleeps is woken
+        at once. Sleep at the first empty poll, and have the guests do so, for a while."""
+        self._quiet_from = now + _CROWDED_NS
+        self._polls = 1
+        self._words[BELLS_SPIN // 4] = _GUEST_SPIN_CROWDED
 
     def _again(self) -> None:
         if not self._scheduled and self._loop is not None:

@@ -27,6 +27,7 @@ from kernel.container import Container
 from kernel.control import Control
 from kernel.fs import namespace
 from kernel.host.landlock import landlock_version
+from kernel.net.interfaces import socket_ioctl
 from kernel.net.network import Network
 from kernel.packets import Message, PacketChannel
 from kernel.patching import Translations
@@ -83,8 +84,9 @@ async def _serve(
         return
     container = Container(spec, tables.load("x86_64"), stub, mounts, end)
     container.capabilities = docker_capabilities(spec.cap_add, spec.cap_drop, spec.privileged)
-    if spec.address:  # none where only files are looked at
+    if spec.address or spec.network == "host":  # none where only files are looked at
         container.network = Network(spec.address, spec.id, spec.network)
+    container.ioctl_handler = socket_ioctl
     container.translations = translations = Translations(container, cache)
     container.confinement = Confinement(container, landlock_version() > 0)
     container.start(loop)

@@ -261,7 +261,7 @@ class Task:
         program = Program()
         program.op(Op.SEND_FD, fd, flags=Op.CHECKED)
         await self.run(program)
-        received = self.process.channel.receive()
+        received = self.process.channel.receive(self.slot.address)
         if received < 0:
             raise LinuxError(errno.EBADF)
         return received

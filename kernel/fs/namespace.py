@@ -29,6 +29,7 @@ from kernel.fs.proc.sysfs import SysFs
 from kernel.fs.proc.tree import ProcFs
 from kernel.fs.resolver import walk
 from kernel.host.linux_fs import copy_data
+from kernel.net.plan import container_address
 
 if TYPE_CHECKING:
     from kernel.spec import ContainerSpec, MountEntry
@@ -208,7 +209,9 @@ def hosts(spec: ContainerSpec) -> str:
         *spec.hosts,
     ]
     if not any(spec.hostname in line.split()[1:] for line in lines):
-        lines.append(f"{spec.address or '127.0.0.1'}\t{spec.hostname}")
+        bridged = spec.address and spec.network == "bridge"
+        address = container_address(spec.address) if bridged else "127.0.0.1"
+        lines.append(f"{address}\t{spec.hostname}")
     return "\n".join(lines) + "\n"
 
 

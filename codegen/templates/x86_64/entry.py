@@ -52,7 +52,7 @@ NATIVE: dict[str, str] = {
             "read", "write", "pread64", "pwrite64", "readv", "writev", "preadv", "pwritev",
             "preadv2", "pwritev2", "close", "lseek", "epoll_wait", "fsync", "fdatasync",
             "ftruncate", "fallocate", "flock", "timerfd_settime", "timerfd_gettime", "shutdown",
-            "listen", "dup", "fadvise64", "readahead", "sync_file_range", "vmsplice",
+            "dup", "fadvise64", "readahead", "sync_file_range", "vmsplice",
         ),
         "fd0",
     ),
@@ -168,8 +168,12 @@ def guards(s: Stub) -> None:
         a.test(register, register)
         a.jne(s["slow"])
         a.jmp(s["native"])
-    s.bind("fd0_sockopt")  # SOL_SOCKET goes to the kernel (credentials, devices), the rest is native
+    s.bind("fd0_sockopt")  # SOL_SOCKET (credentials, devices) and IPV6_V6ONLY go to the kernel
     a.cmp(esi, 1)
+    a.je(s["slow"])
+    a.cmp(esi, 41)
+    a.jne(s["fd0"])
+    a.cmp(edx, 26)
     a.je(s["slow"])
     a.jmp(s["fd0"])
     s.bind("futex")

@@ -50,6 +50,7 @@ from codegen.templates.x86_64.common import ARGUMENTS, TABLE_SIZE, HostCall, Stu
 
 ROW_SIZE = 32  # a marshal row: 6 kinds, 2 bytes unused, 6 u16 parameters, 12 bytes unused
 _PATH_MAX = 4096
+_YIELD_MASK = 127  # pauses between two offers of the core
 Row = Sequence[tuple[int, int]]  # (Marshal kind, parameter) for each argument
 
 
@@ -301,7 +302,11 @@ def waiting(s: Stub) -> None:
     a.jne(sleep)
     a.pause()
     a.dec(r10.low32)
-    a.jns(spin)
+    a.js(sleep)
+    a.test(r10.low32, _YIELD_MASK)
+    a.jne(spin)
+    s.host_call(HostCall.SCHED_YIELD)  # the kernel may be waiting for this very core
+    a.jmp(spin)
     a.bind(sleep)
     a.mov(gs(Slot.SLEEPING, 4), 1)
     a.lock_or(at(rsp, 0, 4), 0)
