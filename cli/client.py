@@ -77,15 +77,24 @@ class Client:
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
         return json.loads(data) if data and is_json else None
 
+    def head(self, path: str, query: Mapping[str, Any] | None = None) -> Mapping[str, str]:
+        """The headers of an answer, names in lower case. Raises ClientError."""
+        response = self._send("HEAD", path, query, None)
+        with response:
+            if response.status >= 400:
+                raise ClientError(f"HTTP status {response.status}", response.status)
+            return {name.lower(): value for name, value in response.headers.items()}
+
     def stream(
         self,
         method: str,
         path: str,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Generator[bytes, None, None]:
         """A streaming answer, as it comes; its head has arrived on return. Raises ClientError."""
-        response = self._send(method, path, query, body)
+        response = self._send(method, path, query, body, headers)
         if response.status >= 400:
             raise ClientError(_message(response.read()), response.status)
         return _chunks(response)
@@ -96,9 +105,10 @@ class Client:
         path: str,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """A stream of JSON lines; its head has arrived on return. Raises ClientError."""
-        return _parsed(self.stream(method, path, query, body))
+        return _parsed(self.stream(method, path, query, body, headers))
 
     def hijack(self, path: str, query: Mapping[str, Any]) -> tuple[socket.socket, bytes]:
         """Attach: the raw connection, and what arrived behind the 101. Raises ClientError."""
@@ -118,15 +128,20 @@ class Client:
             raise
 
     def _send(
-        self, method: str, path: str, query: Mapping[str, Any] | None, body: Any
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        headers: Mapping[str, str] | None = None,
     ) -> http.client.HTTPResponse:
         connection = _UnixConnection(self._path)
         target = _PREFIX + path + (f"?{urlencode(query, doseq=True)}" if query else "")
-        headers = {"User-Agent": "ddock", "Connection": "close"}
+        sent = {"User-Agent": "ddock", "Connection": "close", **(headers or {})}
         if isinstance(body, dict):
-            body, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+            body, sent["Content-Type"] = json.dumps(body).encode(), "application/json"
         try:
-            connection.request(method, target, body, headers)
+            connection.request(method, target, body, sent)
             return connection.getresponse()
         except http.client.HTTPException as error:
             connection.close()

@@ -41,9 +41,7 @@ def main(home: Home, arguments: list[str]) -> int:
     return 0
 
 
-def start(
-    home: Home, socket: Path, zygote: str = DEFAULT_ZYGOTE
-) -> subprocess.Popen[bytes]:
+def start(home: Home, socket: Path, zygote: str = DEFAULT_ZYGOTE) -> subprocess.Popen[bytes]:
     """Start a daemon in the background and wait until it answers. Raises DaemonError."""
     pid = daemon_pid(home)
     if pid:

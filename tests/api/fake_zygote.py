@@ -1,7 +1,8 @@
-"""A zygote that runs commands on the host: the whole API can be tested without a Linux kernel in Python.
+# ruff: noqa: ARG002 - every operation takes the message and its descriptors
+"""A zygote that runs commands on the host: the API is tested without a kernel.
 
-It speaks the control protocol of the real one. A "container" is a host process with its working directory in
-the upper directory; `/root-relative` paths are not translated. Archives work on that directory.
+It speaks the control protocol of the real one. A "container" is a host process whose working
+directory is in the upper directory; paths are not translated. Archives work on that directory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tarfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     return msgpack.unpackb(data, unicode_errors="surrogateescape"), list(descriptors)
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
@@ -106,7 +108,7 @@ class FakeKernel:
                 stdin=stdio[0],
                 stdout=stdio[1],
                 stderr=stdio[2],
-                preexec_fn=prepare,
+                preexec_fn=prepare,  # noqa: PLW1509 - no thread holds a lock here
             )
         except FileNotFoundError:
             text = f'exec: "{argv[0]}": stat {argv[0]}: no such file or directory'
@@ -146,10 +148,8 @@ class FakeKernel:
     def kill_everything(self) -> None:
         for process in (self.init, *self.execs.values()):
             if process is not None:
-                try:
+                with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
 
     def op_exec(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         process = self.spawn(
@@ -172,10 +172,8 @@ class FakeKernel:
 
     def op_signal(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         assert self.init is not None
-        try:
+        with suppress(ProcessLookupError):
             self.init.send_signal(message["signal"])
-        except ProcessLookupError:
-            pass
         return {}
 
     def op_pause(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -221,9 +219,9 @@ class FakeKernel:
 
     def op_archive_get(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         path = self.path(message["path"])
-        with os.fdopen(os.dup(descriptors[0]), "wb") as pipe:
-            with tarfile.open(fileobj=pipe, mode="w|") as tar:
-                tar.add(path, path.name)
+        pipe = os.fdopen(os.dup(descriptors[0]), "wb")
+        with pipe, tarfile.open(fileobj=pipe, mode="w|") as tar:
+            tar.add(path, path.name)
         return {}
 
     def op_archive_put(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -241,9 +239,9 @@ class FakeKernel:
         return {}
 
     def op_export(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        with os.fdopen(os.dup(descriptors[0]), "wb") as pipe:
-            with tarfile.open(fileobj=pipe, mode="w|") as tar:
-                tar.add(self.root, ".")
+        pipe = os.fdopen(os.dup(descriptors[0]), "wb")
+        with pipe, tarfile.open(fileobj=pipe, mode="w|") as tar:
+            tar.add(self.root, ".")
         return {}
 
     def op_changes(self, message: dict[str, Any], descriptors: list[int]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the API tests share: a daemon of their own, the docker CLI, raw HTTP, waiting for conditions."""
+"""What the API tests share: a daemon, the docker CLI, raw HTTP, waiting for conditions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from api.daemon import daemon_pid
 from api.engine.home import Home
@@ -239,11 +241,22 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
     return info
 
 
+def member_of(tar: tarfile.TarFile, name: str) -> bytes:
+    """The content of a regular file in a tar."""
+    file = tar.extractfile(name)
+    assert file is not None, name
+    return file.read()
+
+
+def output_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    """The pipe from a process's standard output."""
+    assert process.stdout is not None
+    return process.stdout
+
+
 @contextmanager
 def collected(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Lines of a stream gathered by a thread while the test goes on."""
-    import threading
-
     lines: list[bytes] = []
 
     def read() -> None:
@@ -252,7 +265,7 @@ def collected(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
             for chunk in chunks:
                 *whole, rest = (rest + chunk).split(b"\n")
                 lines.extend(whole)
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, HTTPException):
             return  # the test closed it
 
     thread = threading.Thread(target=read, daemon=True)

@@ -6,21 +6,27 @@ import socket
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.client import ClientError
-from tests.api.support import Stream, eventually, frames, raw_http, stream_of
+from tests.api.support import Daemon, Stream, eventually, frames, raw_http, stream_of
 
-INTERACTIVE = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
+INTERACTIVE: dict[str, Any] = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
 ECHO = "while read line; do echo got $line; done; echo end"
 
 
-def start(daemon, container):
+def start(daemon: Daemon, container: str) -> None:
     daemon.client.request("POST", f"/containers/{container}/start")
 
 
-def receive_until(connection, text):
+def send_all(stream: Stream, data: bytes) -> None:
+    stream.send(data)
+    stream.half_close()
+
+
+def receive_until(connection: socket.socket, text: bytes) -> None:
     data = b""
     while text not in data:
         chunk = connection.recv(65536)
@@ -28,13 +34,14 @@ def receive_until(connection, text):
         data += chunk
 
 
-def test_the_answer_is_dockers_to_the_letter(daemon):
+def test_the_answer_is_dockers_to_the_letter(daemon: Daemon) -> None:
     container = daemon.create("true")
     start(daemon, container)
     daemon.wait(container)
     request = (
         f"POST /v1.50/containers/{container}/attach?logs=1&stdout=1 HTTP/1.1\r\nHost: x\r\n"
-        "Content-Length: 0\r\nConnection: Upgrade\r\nContent-Type: text/plain\r\nUpgrade: tcp\r\n\r\n"
+        "Content-Length: 0\r\nConnection: Upgrade\r\nContent-Type: text/plain\r\n"
+        "Upgrade: tcp\r\n\r\n"
     )
     assert raw_http(daemon, request.encode()) == (
         b"HTTP/1.1 101 UPGRADED\r\n"
@@ -43,7 +50,7 @@ def test_the_answer_is_dockers_to_the_letter(daemon):
     )
 
 
-def test_old_clients_and_those_without_upgrade_get_a_raw_stream(daemon):
+def test_old_clients_and_those_without_upgrade_get_a_raw_stream(daemon: Daemon) -> None:
     container = daemon.create("true")
     start(daemon, container)
     daemon.wait(container)
@@ -54,13 +61,13 @@ def test_old_clients_and_those_without_upgrade_get_a_raw_stream(daemon):
     assert plain.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream")
 
 
-def test_errors_before_the_hijack_are_http(daemon):
+def test_errors_before_the_hijack_are_http(daemon: Daemon) -> None:
     with pytest.raises(ClientError, match="No such container: nosuch") as caught:
         Stream.attach(daemon, "nosuch")
     assert caught.value.status == 404
 
 
-def test_a_refused_upgrade_leaves_the_connection_usable(daemon):
+def test_a_refused_upgrade_leaves_the_connection_usable(daemon: Daemon) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
     head = b"POST /v1.50/containers/nosuch/attach HTTP/1.1\r\nHost: x\r\n" + upgrade
     with socket.socket(socket.AF_UNIX) as connection:
@@ -71,7 +78,7 @@ def test_a_refused_upgrade_leaves_the_connection_usable(daemon):
         receive_until(connection, b"200 OK")
 
 
-def test_streams_are_framed_apart(daemon):
+def test_streams_are_framed_apart(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "echo out; echo err >&2; echo out2")
     with Stream.attach(daemon, container) as stream:
         start(daemon, container)
@@ -80,14 +87,14 @@ def test_streams_are_framed_apart(daemon):
     assert stream_of(data, 2) == b"err\n"
 
 
-def test_only_the_chosen_stream_is_sent(daemon):
+def test_only_the_chosen_stream_is_sent(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "echo out; echo err >&2")
     with Stream.attach(daemon, container, stdout=0) as stream:
         start(daemon, container)
         assert list(frames(stream.read_to_end())) == [(2, b"err\n")]
 
 
-def test_half_close_ends_stdin_but_not_the_output(daemon):
+def test_half_close_ends_stdin_but_not_the_output(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", f"{ECHO}; sleep 0.2; echo late", **INTERACTIVE)
     with Stream.attach(daemon, container) as stream:
         start(daemon, container)
@@ -97,7 +104,7 @@ def test_half_close_ends_stdin_but_not_the_output(daemon):
         assert stream_of(stream.read_to_end(), 1) == b"got one\nend\nlate\n"
 
 
-def test_a_client_without_stdin_may_half_close_at_once(daemon):
+def test_a_client_without_stdin_may_half_close_at_once(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "sleep 0.2; echo late")
     with Stream.attach(daemon, container, stdin=0) as stream:
         stream.half_close()
@@ -105,7 +112,7 @@ def test_a_client_without_stdin_may_half_close_at_once(daemon):
         assert stream_of(stream.read_to_end(), 1) == b"late\n"
 
 
-def test_input_sent_before_the_start_is_kept(daemon):
+def test_input_sent_before_the_start_is_kept(daemon: Daemon) -> None:
     container = daemon.create("cat", **INTERACTIVE)
     with Stream.attach(daemon, container) as stream:
         stream.send(b"early\n")
@@ -114,7 +121,7 @@ def test_input_sent_before_the_start_is_kept(daemon):
         assert stream_of(stream.read_to_end(), 1) == b"early\n"
 
 
-def test_bytes_in_the_same_packet_as_the_request_are_kept(daemon):
+def test_bytes_in_the_same_packet_as_the_request_are_kept(daemon: Daemon) -> None:
     container = daemon.create("cat", **INTERACTIVE)
     request = (
         f"POST /v1.50/containers/{container}/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\n"
@@ -130,11 +137,11 @@ def test_bytes_in_the_same_packet_as_the_request_are_kept(daemon):
         assert connection.recv(65536)[8:] == b"pipelined\n"
 
 
-def test_much_input_before_the_start_waits_without_being_lost(daemon):
+def test_much_input_before_the_start_waits_without_being_lost(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "cat | wc -c", **INTERACTIVE)
     size = 20 << 20
     with Stream.attach(daemon, container) as stream:
-        sender = threading.Thread(target=lambda: (stream.send(bytes(size)), stream.half_close()))
+        sender = threading.Thread(target=send_all, args=(stream, bytes(size)))
         sender.start()
         start(daemon, container)
         data = stream.read_to_end()
@@ -142,7 +149,7 @@ def test_much_input_before_the_start_waits_without_being_lost(daemon):
     assert int(stream_of(data, 1)) == size
 
 
-def test_without_stdin_once_the_end_of_input_only_ends_the_attachment(daemon):
+def test_without_stdin_once_the_end_of_input_only_ends_the_attachment(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", ECHO, OpenStdin=True)
     start(daemon, container)
     with Stream.attach(daemon, container) as stream:
@@ -156,7 +163,7 @@ def test_without_stdin_once_the_end_of_input_only_ends_the_attachment(daemon):
         stream.read_until(b"got two")
 
 
-def test_a_vanished_client_with_stdin_once_ends_stdin(daemon):
+def test_a_vanished_client_with_stdin_once_ends_stdin(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", ECHO, **INTERACTIVE)
     stream = Stream.attach(daemon, container)
     start(daemon, container)
@@ -167,7 +174,7 @@ def test_a_vanished_client_with_stdin_once_ends_stdin(daemon):
     assert daemon.logs(container) == b"got one\nend\n"
 
 
-def test_a_vanished_client_is_noticed_after_its_half_close(daemon):
+def test_a_vanished_client_is_noticed_after_its_half_close(daemon: Daemon) -> Any:
     """Nothing is written and nothing can be read: only the hang-up tells."""
     container = daemon.run("sleep", "100")
 
@@ -184,7 +191,7 @@ def test_a_vanished_client_is_noticed_after_its_half_close(daemon):
     eventually(lambda: connections() == 0)
 
 
-def test_several_clients_see_the_same(daemon):
+def test_several_clients_see_the_same(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "read x; echo $x; echo $x >&2", OpenStdin=True)
     with Stream.attach(daemon, container) as one, Stream.attach(daemon, container) as two:
         start(daemon, container)
@@ -195,7 +202,7 @@ def test_several_clients_see_the_same(daemon):
             assert stream_of(data, 2) == b"both\n"
 
 
-def test_a_client_that_does_not_read_stops_the_container_not_the_daemon(daemon):
+def test_a_client_that_does_not_read_stops_the_container_not_the_daemon(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "head -c 8000000 /dev/zero; echo done >&2")
     with Stream.attach(daemon, container) as stream:
         start(daemon, container)
@@ -206,7 +213,7 @@ def test_a_client_that_does_not_read_stops_the_container_not_the_daemon(daemon):
     assert stream_of(data, 2) == b"done\n"
 
 
-def test_a_client_that_leaves_frees_a_blocked_container(daemon):
+def test_a_client_that_leaves_frees_a_blocked_container(daemon: Daemon) -> None:
     container = daemon.create("head", "-c", "8000000", "/dev/zero")
     with Stream.attach(daemon, container):
         start(daemon, container)
@@ -214,7 +221,7 @@ def test_a_client_that_leaves_frees_a_blocked_container(daemon):
     assert len(daemon.logs(container)) == 8_000_000
 
 
-def test_a_terminal_is_raw_and_unframed(daemon):
+def test_a_terminal_is_raw_and_unframed(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "stty -echo; echo ready; cat", Tty=True, **INTERACTIVE)
     with Stream.attach(daemon, container) as stream:
         start(daemon, container)
@@ -226,7 +233,7 @@ def test_a_terminal_is_raw_and_unframed(daemon):
     assert daemon.wait(container) == 0
 
 
-def test_end_of_input_on_a_terminal_detaches(daemon):
+def test_end_of_input_on_a_terminal_detaches(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "echo ready; sleep 100", Tty=True, **INTERACTIVE)
     with Stream.attach(daemon, container) as stream:
         start(daemon, container)
@@ -239,7 +246,7 @@ def test_end_of_input_on_a_terminal_detaches(daemon):
 @pytest.mark.parametrize(
     ("keys", "sent"), [("", b"\x10\x11"), ("ctrl-a,b", b"\x01b"), ("x,y,z", b"xxyz")]
 )
-def test_detach_keys_are_seen_by_the_daemon(daemon, keys, sent):
+def test_detach_keys_are_seen_by_the_daemon(daemon: Daemon, keys: str, sent: bytes) -> None:
     container = daemon.create("sh", "-c", "echo ready; cat", Tty=True, **INTERACTIVE)
     with Stream.attach(daemon, container, detachKeys=keys) as stream:
         start(daemon, container)
@@ -250,14 +257,14 @@ def test_detach_keys_are_seen_by_the_daemon(daemon, keys, sent):
     assert daemon.status(container) == "running"
 
 
-def test_bad_detach_keys_are_refused(daemon):
+def test_bad_detach_keys_are_refused(daemon: Daemon) -> None:
     container = daemon.create("true", Tty=True)
     with pytest.raises(ClientError, match="Invalid detach keys") as caught:
         Stream.attach(daemon, container, detachKeys="ctrl-nonsense")
     assert caught.value.status == 400
 
 
-def test_attach_can_replay_the_log(daemon):
+def test_attach_can_replay_the_log(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "echo first; read x; echo second", OpenStdin=True)
     start(daemon, container)
     eventually(lambda: b"first" in daemon.logs(container))
@@ -267,14 +274,14 @@ def test_attach_can_replay_the_log(daemon):
         assert stream_of(stream.read_to_end(), 1) == b"first\nsecond\n"
 
 
-def test_a_paused_container_is_not_attached(daemon):
+def test_a_paused_container_is_not_attached(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     daemon.client.request("POST", f"/containers/{container}/pause")
     with pytest.raises(ClientError, match="Unpause the container before attach"):
         Stream.attach(daemon, container)
 
 
-def test_resizing_reaches_the_program(daemon):
+def test_resizing_reaches_the_program(daemon: Daemon) -> None:
     script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.02; done"
     container = daemon.create("sh", "-c", script, Tty=True)
     with Stream.attach(daemon, container, stdin=0) as stream:
@@ -285,7 +292,7 @@ def test_resizing_reaches_the_program(daemon):
         stream.read_until(b"33 77")
 
 
-def test_the_stream_is_complete_before_wait_answers(daemon):
+def test_the_stream_is_complete_before_wait_answers(daemon: Daemon) -> None:
     for _ in range(20):
         container = daemon.create("sh", "-c", "echo a; echo b >&2; head -c 100000 /dev/zero")
         with Stream.attach(daemon, container) as stream:

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from api.daemon import Daemon as RealDaemon
 from api.daemon import DaemonError
 from api.engine.home import Home
 from cli.__main__ import main
-from tests.api.support import ZYGOTE, Stream, eventually
+from tests.api.support import ZYGOTE, Daemon, Stream, eventually
 
 
 def alive(pid: int) -> bool:
@@ -26,7 +28,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_second_daemon_is_refused(own_daemon, capsys):
+def test_a_second_daemon_is_refused(own_daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--home", str(own_daemon.home.root), "daemon"]) == 1
     message = f"a daemon is already running for {own_daemon.home.root} (pid {own_daemon.pid})"
     assert message in capsys.readouterr().err
@@ -36,7 +38,7 @@ def test_a_second_daemon_is_refused(own_daemon, capsys):
     assert own_daemon.client.answers()
 
 
-def test_stopping_leaves_nothing_behind(own_daemon):
+def test_stopping_leaves_nothing_behind(own_daemon: Daemon) -> None:
     container = own_daemon.run("sleep", "1000")
     pid = own_daemon.inspect(container)["State"]["Pid"]
     assert main(["--home", str(own_daemon.home.root), "stop"]) == 0
@@ -47,17 +49,19 @@ def test_stopping_leaves_nothing_behind(own_daemon):
     eventually(lambda: not alive(pid))
 
 
-def test_stopping_what_does_not_run_is_fine(tmp_path, capsys):
+def test_stopping_what_does_not_run_is_fine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--home", str(tmp_path), "stop"]) == 0
     assert "no daemon is running" in capsys.readouterr().out
 
 
-def test_sigint_ends_it_too(own_daemon):
+def test_sigint_ends_it_too(own_daemon: Daemon) -> None:
     own_daemon.stop(signal.SIGINT)
     assert own_daemon._process.returncode == 0
 
 
-def test_containers_are_stopped_as_docker_stop_does(own_daemon):
+def test_containers_are_stopped_as_docker_stop_does(own_daemon: Daemon) -> None:
     script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
     container = own_daemon.run("sh", "-c", script)
     eventually(lambda: own_daemon.logs(container))
@@ -67,8 +71,10 @@ def test_containers_are_stopped_as_docker_stop_does(own_daemon):
     assert own_daemon.logs(container) == b"ready\nbye\n"
 
 
-def test_an_attached_client_sees_the_end(own_daemon):
-    container = own_daemon.create("sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; sleep 1000 & wait")
+def test_an_attached_client_sees_the_end(own_daemon: Daemon) -> None:
+    container = own_daemon.create(
+        "sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; sleep 1000 & wait"
+    )
     with Stream.attach(own_daemon, container) as stream:
         own_daemon.client.request("POST", f"/containers/{container}/start")
         stream.read_until(b"ready")
@@ -77,7 +83,7 @@ def test_an_attached_client_sees_the_end(own_daemon):
     own_daemon._process.wait(20)
 
 
-def test_a_stale_socket_is_replaced(own_daemon):
+def test_a_stale_socket_is_replaced(own_daemon: Daemon) -> None:
     own_daemon.stop()
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(own_daemon.home.socket))
@@ -86,13 +92,15 @@ def test_a_stale_socket_is_replaced(own_daemon):
     assert own_daemon.client.answers()
 
 
-def test_the_socket_is_the_users_alone(own_daemon):
+def test_the_socket_is_the_users_alone(own_daemon: Daemon) -> None:
     assert own_daemon.home.socket.stat().st_mode & 0o777 == 0o600
     assert own_daemon.home.root.stat().st_mode & 0o077 == 0
 
 
-def test_everything_survives_a_restart(own_daemon):
-    own_daemon.client.request("POST", "/volumes/create", None, {"Name": "vol", "Labels": {"a": "b"}})
+def test_everything_survives_a_restart(own_daemon: Daemon) -> None:
+    own_daemon.client.request(
+        "POST", "/volumes/create", None, {"Name": "vol", "Labels": {"a": "b"}}
+    )
     container = own_daemon.run("sh", "-c", "exit 5", name="kept", Labels={"x": "y"})
     own_daemon.wait(container)
     before = own_daemon.inspect(container)
@@ -106,7 +114,7 @@ def test_everything_survives_a_restart(own_daemon):
     assert own_daemon.wait(container) == 5
 
 
-def test_after_a_crash_running_containers_have_exited(own_daemon):
+def test_after_a_crash_running_containers_have_exited(own_daemon: Daemon) -> None:
     container = own_daemon.run("sleep", "1000")
     throwaway = own_daemon.run("sleep", "1000", host={"AutoRemove": True})
     paused = own_daemon.run("sleep", "1000")
@@ -124,7 +132,7 @@ def test_after_a_crash_running_containers_have_exited(own_daemon):
     assert own_daemon.status(container) == "running"
 
 
-def test_what_a_crash_left_half_made_is_swept(own_daemon):
+def test_what_a_crash_left_half_made_is_swept(own_daemon: Daemon) -> None:
     own_daemon.stop()
     (own_daemon.home.tmp / "layer-x" / "deep").mkdir(parents=True)
     (own_daemon.home.layers / ("0" * 64) / "root").mkdir(parents=True)
@@ -148,7 +156,9 @@ def test_what_a_crash_left_half_made_is_swept(own_daemon):
         ("no", False, False),
     ],
 )
-def test_restart_policies_at_daemon_start(own_daemon, policy, stopped, comes_back):
+def test_restart_policies_at_daemon_start(
+    own_daemon: Daemon, policy: str, stopped: bool, comes_back: bool
+) -> None:
     container = own_daemon.run("sleep", "1000", host={"RestartPolicy": {"Name": policy}})
     if stopped:
         own_daemon.client.request("POST", f"/containers/{container}/stop", {"t": 0})
@@ -157,7 +167,7 @@ def test_restart_policies_at_daemon_start(own_daemon, policy, stopped, comes_bac
     assert own_daemon.status(container) == ("running" if comes_back else "exited")
 
 
-def test_a_lost_zygote_is_replaced_and_hurts_no_container(own_daemon):
+def test_a_lost_zygote_is_replaced_and_hurts_no_container(own_daemon: Daemon) -> None:
     container = own_daemon.run("sleep", "1000")
     zygote = _zygote_of(own_daemon.pid)
     os.kill(zygote, signal.SIGKILL)
@@ -168,7 +178,7 @@ def test_a_lost_zygote_is_replaced_and_hurts_no_container(own_daemon):
     assert own_daemon.status(container) == "running"
 
 
-def test_a_lost_kernel_ends_only_its_container(own_daemon):
+def test_a_lost_kernel_ends_only_its_container(own_daemon: Daemon) -> None:
     other = own_daemon.run("sleep", "1000")
     container = own_daemon.run("sh", "-c", "echo $PPID; sleep 1000")
     eventually(lambda: own_daemon.logs(container))
@@ -186,13 +196,13 @@ def _zygote_of(pid: int) -> int:
     )
 
 
-def test_a_socket_path_that_is_too_long_is_refused(tmp_path):
+def test_a_socket_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
     home = Home(tmp_path / ("x" * 100))
     with pytest.raises(DaemonError, match="socket path is longer than 107 bytes"):
         RealDaemon(home).run()
 
 
-def test_idle_costs_no_cpu(own_daemon):
+def test_idle_costs_no_cpu(own_daemon: Daemon) -> Any:
     for _ in range(3):
         own_daemon.run("sleep", "1000")
 
@@ -210,21 +220,21 @@ def test_idle_costs_no_cpu(own_daemon):
     assert _after(0.5, ticks) == before
 
 
-def _after(seconds, read):
+def _after(seconds: float, read: Callable[[], int]) -> Any:
     import select
 
     select.select([], [], [], seconds)
     return read()
 
 
-def test_the_daemon_is_small(own_daemon):
+def test_the_daemon_is_small(own_daemon: Daemon) -> None:
     own_daemon.wait(own_daemon.run("true"))
     rollup = Path(f"/proc/{own_daemon.pid}/smaps_rollup").read_text()
     pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     assert pss < 56 << 10, f"{pss} KiB"
 
 
-def test_the_log_says_what_happened(own_daemon):
+def test_the_log_says_what_happened(own_daemon: Daemon) -> None:
     own_daemon.stop()
     text = own_daemon.home.daemon_log.read_text()
     assert "listening on" in text

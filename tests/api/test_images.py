@@ -8,19 +8,24 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
 from cli.client import ClientError
-from tests.api.support import DOCKER, link, tar_of
+from tests.api.support import DOCKER, Daemon, link, member_of, tar_of
 
+Content = dict[str, bytes]
+Entry = dict[str, Any]
 FILES = {"bin/tool": b"#!/bin/sh\n", "etc/name": b"value\n"}
 needs_cli = pytest.mark.skipif(DOCKER is None, reason="there is no docker CLI here")
 
 
 @pytest.fixture(autouse=True)
-def _only_busybox(daemon):
+def _only_busybox(daemon: Daemon) -> Iterator[Any]:
     yield
     daemon.clean()
     for image in images(daemon):
@@ -28,49 +33,47 @@ def _only_busybox(daemon):
             remove(daemon, image["Id"], force=1)
 
 
-def images(daemon, **query):
+def images(daemon: Daemon, **query: Any) -> Any:
     return daemon.client.request("GET", "/images/json", query)
 
 
-def inspect(daemon, name):
+def inspect(daemon: Daemon, name: str) -> Any:
     return daemon.client.request("GET", f"/images/{name}/json")
 
 
-def remove(daemon, name, **query):
+def remove(daemon: Daemon, name: str, **query: Any) -> Any:
     return daemon.client.request("DELETE", f"/images/{name}", query)
 
 
-def import_tar(daemon, data, name="imp:1", **query):
+def import_tar(daemon: Daemon, data: bytes, name: str = "imp:1", **query: Any) -> Any:
     repo, _, tag = name.rpartition(":")
     chosen = {"fromSrc": "-", "repo": repo, "tag": tag, **query}
     return list(daemon.client.messages("POST", "/images/create", chosen, data))[-1]["status"]
 
 
-def load(daemon, data):
+def load(daemon: Daemon, data: bytes) -> Any:
     return [m["stream"] for m in daemon.client.messages("POST", "/images/load", None, data)]
 
 
-def save(daemon, *names):
+def save(daemon: Daemon, *names: str) -> Any:
     return b"".join(daemon.client.stream("GET", "/images/get", {"names": names}))
 
 
-def members(data):
+def members(data: bytes) -> Any:
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        return {
-            member.name: tar.extractfile(member).read() for member in tar if member.isfile()
-        }
+        return {member.name: member_of(tar, member.name) for member in tar if member.isfile()}
 
 
-def refused(daemon, action, *arguments):
+def refused(daemon: Daemon, action: Callable[..., Any], *arguments: Any) -> Any:
     with pytest.raises(ClientError) as caught:
         action(daemon, *arguments)
     assert list(daemon.home.tmp.iterdir()) == [], "something half-made was left"
     return str(caught.value)
 
 
-def test_an_imported_image_has_the_digest_of_its_tar(daemon):
+def test_an_imported_image_has_the_digest_of_its_tar(daemon: Daemon) -> None:
     data = tar_of(FILES)
-    image_id = import_tar(daemon, data, changes=["CMD [\"/bin/tool\"]", "ENV A=1", "EXPOSE 80"])
+    image_id = import_tar(daemon, data, changes=['CMD ["/bin/tool"]', "ENV A=1", "EXPOSE 80"])
     image = inspect(daemon, "imp:1")
     assert image["Id"] == image_id
     assert image["RootFS"]["Layers"] == [f"sha256:{hashlib.sha256(data).hexdigest()}"]
@@ -83,7 +86,9 @@ def test_an_imported_image_has_the_digest_of_its_tar(daemon):
 @pytest.mark.parametrize(
     "compress", [gzip.compress, zstandard.ZstdCompressor().compress], ids=["gzip", "zstd"]
 )
-def test_compressed_tars_are_imported_by_their_content(daemon, compress):
+def test_compressed_tars_are_imported_by_their_content(
+    daemon: Daemon, compress: Callable[[bytes], bytes]
+) -> None:
     data = tar_of(FILES)
     import_tar(daemon, compress(data))
     layers = inspect(daemon, "imp:1")["RootFS"]["Layers"]
@@ -99,7 +104,9 @@ def test_compressed_tars_are_imported_by_their_content(daemon, compress):
         ("ENV", "ENV"),
     ],
 )
-def test_bad_changes_are_refused(daemon, change, message):
+def test_bad_changes_are_refused(
+    daemon: Daemon, change: Callable[[Content, Entry], None], message: str
+) -> None:
     with pytest.raises(ClientError, match=message):
         import_tar(daemon, tar_of(FILES), changes=[change])
     assert len(images(daemon)) == 1
@@ -117,7 +124,7 @@ def test_bad_changes_are_refused(daemon, change, message):
     ],
     ids=["garbage", "cut off", "cut gzip", "traversal", "inner traversal", "hard link out"],
 )
-def test_bad_archives_leave_nothing(daemon, data):
+def test_bad_archives_leave_nothing(daemon: Daemon, data: bytes) -> None:
     before = sorted(os.listdir(daemon.home.layers))
     message = refused(daemon, import_tar, data)
     assert "Error processing tar file" in message
@@ -125,7 +132,7 @@ def test_bad_archives_leave_nothing(daemon, data):
     assert len(images(daemon)) == 1
 
 
-def test_save_and_load_round_trip_keeps_every_digest(daemon):
+def test_save_and_load_round_trip_keeps_every_digest(daemon: Daemon) -> None:
     data = tar_of(FILES)
     image_id = import_tar(daemon, data, changes=["LABEL a=b"])
     before = inspect(daemon, "imp:1")
@@ -146,14 +153,14 @@ def test_save_and_load_round_trip_keeps_every_digest(daemon):
     assert after == before
 
 
-def test_a_compressed_archive_is_loaded(daemon):
+def test_a_compressed_archive_is_loaded(daemon: Daemon) -> None:
     import_tar(daemon, tar_of(FILES))
     archive = save(daemon, "imp:1")
     remove(daemon, "imp:1")
     assert load(daemon, gzip.compress(archive)) == ["Loaded image: imp:1\n"]
 
 
-def test_saving_by_id_loads_without_a_name(daemon):
+def test_saving_by_id_loads_without_a_name(daemon: Daemon) -> None:
     image_id = import_tar(daemon, tar_of(FILES))
     archive = save(daemon, image_id)
     remove(daemon, "imp:1")
@@ -161,7 +168,7 @@ def test_saving_by_id_loads_without_a_name(daemon):
     assert inspect(daemon, image_id)["RepoTags"] == []
 
 
-def test_an_oci_layout_without_dockers_manifest_is_loaded(daemon):
+def test_an_oci_layout_without_dockers_manifest_is_loaded(daemon: Daemon) -> None:
     import_tar(daemon, tar_of(FILES))
     content = members(save(daemon, "imp:1"))
     del content["manifest.json"]
@@ -169,7 +176,7 @@ def test_an_oci_layout_without_dockers_manifest_is_loaded(daemon):
     assert load(daemon, tar_of(content)) == ["Loaded image: imp:1\n"]
 
 
-def rewritten(daemon, change):
+def rewritten(daemon: Daemon, change: Callable[[Content, Entry], None]) -> Any:
     """An archive of an image after `change(content, entry)`."""
     import_tar(daemon, tar_of(FILES))
     content = members(save(daemon, "imp:1"))
@@ -180,31 +187,31 @@ def rewritten(daemon, change):
     return tar_of(content)
 
 
-def _drop_config(content, entry):
+def _drop_config(content: Content, entry: Entry) -> None:
     del content[entry["Config"]]
 
 
-def _drop_layer(content, entry):
+def _drop_layer(content: Content, entry: Entry) -> None:
     del content[entry["Layers"][0]]
 
 
-def _alter_layer(content, entry):
+def _alter_layer(content: Content, entry: Entry) -> None:
     content[entry["Layers"][0]] = tar_of({"evil": b"x"})
 
 
-def _alter_config(content, entry):
+def _alter_config(content: Content, entry: Entry) -> None:
     content[entry["Config"]] = content[entry["Config"]].replace(b"amd64", b"arm64")
 
 
-def _forget_layer(content, entry):
+def _forget_layer(content: Content, entry: Entry) -> None:
     entry["Layers"] = []
 
 
-def _bad_name(content, entry):
+def _bad_name(content: Content, entry: Entry) -> None:
     entry["RepoTags"] = ["Bad Name"]
 
 
-def _no_config(content, entry):
+def _no_config(content: Content, entry: Entry) -> None:
     del entry["Config"]
 
 
@@ -220,7 +227,9 @@ def _no_config(content, entry):
         (_no_config, "invalid manifest.json"),
     ],
 )
-def test_an_archive_that_lies_is_refused(daemon, change, message):
+def test_an_archive_that_lies_is_refused(
+    daemon: Daemon, change: Callable[[Content, Entry], None], message: str
+) -> None:
     archive = rewritten(daemon, change)
     before = sorted(os.listdir(daemon.home.layers))
     assert message in refused(daemon, load, archive)
@@ -231,11 +240,11 @@ def test_an_archive_that_lies_is_refused(daemon, change, message):
 @pytest.mark.parametrize(
     "data", [b"garbage" * 200, tar_of({"x": b"y"}), tar_of({"manifest.json": b"{nonsense"})]
 )
-def test_what_is_no_image_archive_is_refused(daemon, data):
+def test_what_is_no_image_archive_is_refused(daemon: Daemon, data: bytes) -> None:
     refused(daemon, load, data)
 
 
-def test_tags_move_and_images_go_with_the_last_one(daemon):
+def test_tags_move_and_images_go_with_the_last_one(daemon: Daemon) -> None:
     image_id = import_tar(daemon, tar_of(FILES))
     query = {"repo": "localhost:5000/team/imp", "tag": "2"}
     daemon.client.request("POST", "/images/imp:1/tag", query)
@@ -252,7 +261,7 @@ def test_tags_move_and_images_go_with_the_last_one(daemon):
     assert len(os.listdir(daemon.home.layers)) == 1
 
 
-def test_importing_under_a_used_name_moves_it(daemon):
+def test_importing_under_a_used_name_moves_it(daemon: Daemon) -> None:
     old = import_tar(daemon, tar_of(FILES))
     new = import_tar(daemon, tar_of({"other": b"1"}))
     assert inspect(daemon, "imp:1")["Id"] == new
@@ -272,14 +281,14 @@ def test_importing_under_a_used_name_moves_it(daemon):
         ("x:bad!tag", "invalid reference format"),
     ],
 )
-def test_bad_names_are_refused(daemon, name, message):
+def test_bad_names_are_refused(daemon: Daemon, name: str, message: str) -> None:
     with pytest.raises(ClientError) as caught:
         import_tar(daemon, tar_of(FILES), f"{name}:1" if ":" not in name else name)
     assert message in str(caught.value)
     assert len(images(daemon)) == 1
 
 
-def test_images_are_found_by_id_prefix_and_name(daemon):
+def test_images_are_found_by_id_prefix_and_name(daemon: Daemon) -> None:
     image_id = import_tar(daemon, tar_of(FILES))
     digits = image_id.removeprefix("sha256:")
     names = [image_id, digits, digits[:12], "imp:1", "docker.io/library/imp:1", "library/imp:1"]
@@ -290,7 +299,7 @@ def test_images_are_found_by_id_prefix_and_name(daemon):
             inspect(daemon, name)
 
 
-def test_an_image_in_use_is_kept(daemon):
+def test_an_image_in_use_is_kept(daemon: Daemon) -> None:
     image_id = import_tar(daemon, tar_of(FILES), changes=["CMD sleep"])
     container = daemon.client.request(
         "POST", "/containers/create", None, {"Image": "imp:1", "Cmd": ["sleep", "100"]}
@@ -310,7 +319,7 @@ def test_an_image_in_use_is_kept(daemon):
     assert inspect(daemon, "imp:1")["Id"] == image_id
 
 
-def test_a_forced_removal_leaves_the_containers_layers(daemon):
+def test_a_forced_removal_leaves_the_containers_layers(daemon: Daemon) -> None:
     image_id = import_tar(daemon, tar_of(FILES))
     container = daemon.client.request(
         "POST", "/containers/create", None, {"Image": "imp:1", "Cmd": ["true"]}
@@ -322,7 +331,7 @@ def test_a_forced_removal_leaves_the_containers_layers(daemon):
     assert daemon.wait(container) == 0
 
 
-def test_an_id_with_several_repositories_needs_force(daemon):
+def test_an_id_with_several_repositories_needs_force(daemon: Daemon) -> None:
     image_id = import_tar(daemon, tar_of(FILES))
     daemon.client.request("POST", "/images/imp:1/tag", {"repo": "other", "tag": "1"})
     with pytest.raises(ClientError, match="image is referenced in multiple repositories"):
@@ -331,7 +340,7 @@ def test_an_id_with_several_repositories_needs_force(daemon):
     assert len(images(daemon)) == 1
 
 
-def test_history_is_newest_first(daemon):
+def test_history_is_newest_first(daemon: Daemon) -> None:
     image_id = import_tar(daemon, tar_of(FILES), message="made by hand")
     history = daemon.client.request("GET", "/images/imp:1/history")
     assert len(history) == 1
@@ -340,7 +349,7 @@ def test_history_is_newest_first(daemon):
 
 
 @needs_cli
-def test_the_cli_does_it_all(daemon, tmp_path):
+def test_the_cli_does_it_all(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "root.tar").write_bytes(tar_of(FILES))
     outcome = daemon.docker(f"import {tmp_path}/root.tar imp:1")
     assert outcome.stdout.startswith("sha256:")
@@ -355,7 +364,7 @@ def test_the_cli_does_it_all(daemon, tmp_path):
     )
 
 
-def test_the_images_config_is_the_containers_default(daemon):
+def test_the_images_config_is_the_containers_default(daemon: Daemon) -> Any:
     changes = [
         'ENTRYPOINT ["/bin/entry"]',
         'CMD ["default"]',
@@ -369,7 +378,7 @@ def test_the_images_config_is_the_containers_default(daemon):
     ]
     import_tar(daemon, tar_of(FILES), changes=changes)
 
-    def created(**body):
+    def created(**body: Any) -> Any:
         answer = daemon.client.request(
             "POST", "/containers/create", None, {"Image": "imp:1", **body}
         )
@@ -394,7 +403,7 @@ def test_the_images_config_is_the_containers_default(daemon):
     assert (bare["Path"], bare["Args"]) == ("x", [])
 
 
-def test_another_platform_is_named(daemon):
+def test_another_platform_is_named(daemon: Daemon) -> None:
     import_tar(daemon, tar_of(FILES), platform="linux/arm64")
     body = {"Image": "imp:1", "Cmd": ["true"]}
     answer = daemon.client.request("POST", "/containers/create", None, body)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from cli.client import ClientError
-from tests.api.support import DOCKER, Stream, eventually
+from tests.api.support import DOCKER, Daemon, Stream, eventually
 
 NEVER = "0001-01-01T00:00:00Z"
 
 
-def post(daemon, container, action, **query):
+def post(daemon: Daemon, container: str, action: str, **query: Any) -> Any:
     return daemon.client.request("POST", f"/containers/{container}/{action}", query)
 
 
-def refused(daemon, container, action, **query):
+def refused(daemon: Daemon, container: str, action: str, **query: Any) -> Any:
     with pytest.raises(ClientError) as caught:
         post(daemon, container, action, **query)
     return caught.value.status, str(caught.value)
 
 
-def status_of(daemon, container, action):
+def status_of(daemon: Daemon, container: str, action: str) -> Any:
     """The HTTP status of an action that answers without a body."""
     connection = daemon.client
     try:
@@ -32,7 +33,7 @@ def status_of(daemon, container, action):
     return 204
 
 
-def test_states_follow_each_other(daemon):
+def test_states_follow_each_other(daemon: Daemon) -> None:
     container = daemon.create("sleep", "100")
     state = daemon.inspect(container)["State"]
     assert state == {
@@ -63,7 +64,7 @@ def test_states_follow_each_other(daemon):
     assert state["FinishedAt"] > state["StartedAt"]
 
 
-def test_stop_asks_before_it_kills(daemon):
+def test_stop_asks_before_it_kills(daemon: Daemon) -> None:
     polite = daemon.run("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done")
     eventually(lambda: daemon.logs(polite))
     post(daemon, polite, "stop")
@@ -74,7 +75,7 @@ def test_stop_asks_before_it_kills(daemon):
     assert daemon.inspect(stubborn)["State"]["ExitCode"] == 137
 
 
-def test_the_stop_signal_is_the_containers_own(daemon):
+def test_the_stop_signal_is_the_containers_own(daemon: Daemon) -> None:
     script = "trap 'exit 4' USR1; echo ready; while :; do sleep 0.02; done"
     container = daemon.run("sh", "-c", script, StopSignal="SIGUSR1")
     eventually(lambda: daemon.logs(container))
@@ -82,7 +83,7 @@ def test_the_stop_signal_is_the_containers_own(daemon):
     assert daemon.inspect(container)["State"]["ExitCode"] == 4
 
 
-def test_asking_twice_is_not_an_error(daemon):
+def test_asking_twice_is_not_an_error(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     post(daemon, container, "start")  # 304
     post(daemon, container, "kill")
@@ -98,12 +99,14 @@ def test_asking_twice_is_not_an_error(daemon):
         ("resize?h=1&w=1", 409, "container {id} is not running"),
     ],
 )
-def test_what_needs_a_running_container_says_so(daemon, action, status, text):
+def test_what_needs_a_running_container_says_so(
+    daemon: Daemon, action: str, status: int, text: str
+) -> None:
     container = daemon.create("true", name="idle")
     assert refused(daemon, "idle", action) == (status, text.format(id=container))
 
 
-def test_pausing_twice_is_a_conflict(daemon):
+def test_pausing_twice_is_a_conflict(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     post(daemon, container, "pause")
     assert refused(daemon, container, "pause") == (409, f"container {container} is already paused")
@@ -112,14 +115,14 @@ def test_pausing_twice_is_a_conflict(daemon):
     )
 
 
-def test_a_paused_container_can_be_stopped(daemon):
+def test_a_paused_container_can_be_stopped(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     post(daemon, container, "pause")
     post(daemon, container, "stop", t=5)
     assert daemon.status(container) == "exited"
 
 
-def test_unknown_signals_are_refused(daemon):
+def test_unknown_signals_are_refused(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     assert refused(daemon, container, "kill", signal="NOPE") == (400, "invalid signal: NOPE")
     for spelling in ("0x", "99", "-1", ""):
@@ -128,13 +131,13 @@ def test_unknown_signals_are_refused(daemon):
 
 
 @pytest.mark.parametrize("spelling", ["15", "TERM", "SIGTERM", "term", "RTMIN+3"])
-def test_signals_are_known_by_many_names(daemon, spelling):
+def test_signals_are_known_by_many_names(daemon: Daemon, spelling: str) -> None:
     container = daemon.run("sleep", "100")
     post(daemon, container, "kill", signal=spelling)
     assert daemon.wait(container) in {143, 165}
 
 
-def test_restart_makes_another_run(daemon):
+def test_restart_makes_another_run(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     first = daemon.inspect(container)["State"]
     post(daemon, container, "restart", t=0)
@@ -144,7 +147,7 @@ def test_restart_makes_another_run(daemon):
     assert second["Pid"] != first["Pid"]
 
 
-def test_names_prefixes_and_slashes_find_a_container(daemon):
+def test_names_prefixes_and_slashes_find_a_container(daemon: Daemon) -> None:
     container = daemon.create("true", name="found")
     for reference in (container, container[:12], container[:4], "found", "/found"):
         assert daemon.inspect(reference)["Id"] == container
@@ -152,14 +155,14 @@ def test_names_prefixes_and_slashes_find_a_container(daemon):
         daemon.inspect("fou")
 
 
-def test_an_ambiguous_prefix_is_refused(daemon):
+def test_an_ambiguous_prefix_is_refused(daemon: Daemon) -> None:
     ids = [daemon.create("true") for _ in range(17)]
     prefix = next(i[0] for n, i in enumerate(ids) if any(j[0] == i[0] for j in ids[n + 1 :]))
     with pytest.raises(ClientError, match="multiple IDs found with provided prefix"):
         daemon.inspect(prefix)
 
 
-def test_renaming(daemon):
+def test_renaming(daemon: Daemon) -> None:
     container = daemon.create("true", name="old")
     daemon.create("true", name="taken")
     post(daemon, "old", "rename", name="new")
@@ -170,7 +173,7 @@ def test_renaming(daemon):
     assert refused(daemon, "old", "rename", name="x1")[0] == 404
 
 
-def test_a_running_container_is_removed_only_by_force(daemon):
+def test_a_running_container_is_removed_only_by_force(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100", name="busy")
     with pytest.raises(ClientError) as caught:
         daemon.client.request("DELETE", "/containers/busy")
@@ -185,11 +188,11 @@ def test_a_running_container_is_removed_only_by_force(daemon):
     assert not (daemon.home.containers / container).exists()
 
 
-def test_wait_conditions(daemon):
+def test_wait_conditions(daemon: Daemon) -> None:
     container = daemon.run("sh", "-c", "read x; exit 6", OpenStdin=True)
     answers = {}
 
-    def wait(condition):
+    def wait(condition: str) -> None:
         answers[condition] = daemon.wait(container, condition)
 
     threads = [threading.Thread(target=wait, args=(c,)) for c in ("not-running", "next-exit")]
@@ -207,17 +210,17 @@ def test_wait_conditions(daemon):
     assert answers["removed"] == 6
 
 
-def test_wait_for_an_unknown_condition_is_refused(daemon):
+def test_wait_for_an_unknown_condition_is_refused(daemon: Daemon) -> None:
     container = daemon.create("true")
     with pytest.raises(ClientError, match="invalid condition"):
         daemon.wait(container, "nonsense")
 
 
-def test_a_container_that_was_never_started_is_not_running(daemon):
+def test_a_container_that_was_never_started_is_not_running(daemon: Daemon) -> None:
     assert daemon.wait(daemon.create("true")) == 0
 
 
-def test_auto_remove_over_http(daemon):
+def test_auto_remove_over_http(daemon: Daemon) -> None:
     container = daemon.create("sh", "-c", "exit 2", host={"AutoRemove": True})
     waiting = daemon.client.messages(
         "POST", f"/containers/{container}/wait", {"condition": "removed"}
@@ -228,7 +231,7 @@ def test_auto_remove_over_http(daemon):
         daemon.inspect(container)
 
 
-def test_on_failure_restarts_so_often(daemon):
+def test_on_failure_restarts_so_often(daemon: Daemon) -> None:
     host = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}}
     container = daemon.run("sh", "-c", "echo run; exit 1", host=host)
     eventually(lambda: daemon.status(container) == "exited")
@@ -236,7 +239,7 @@ def test_on_failure_restarts_so_often(daemon):
     assert daemon.logs(container) == b"run\n" * 3
 
 
-def test_always_restarts_until_stopped(daemon):
+def test_always_restarts_until_stopped(daemon: Daemon) -> None:
     container = daemon.run("true", host={"RestartPolicy": {"Name": "always"}})
     eventually(lambda: daemon.inspect(container)["RestartCount"] >= 2)
     post(daemon, container, "stop")
@@ -246,7 +249,7 @@ def test_always_restarts_until_stopped(daemon):
     assert daemon.inspect(container)["RestartCount"] <= count
 
 
-def test_update_changes_limits_and_policy(daemon):
+def test_update_changes_limits_and_policy(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     body = {"Memory": 64 << 20, "MemorySwap": 64 << 20, "RestartPolicy": {"Name": "always"}}
     answer = daemon.client.request("POST", f"/containers/{container}/update", None, body)
@@ -259,7 +262,7 @@ def test_update_changes_limits_and_policy(daemon):
     assert daemon.inspect(container)["HostConfig"]["Memory"] == 64 << 20
 
 
-def test_top_and_stats(daemon):
+def test_top_and_stats(daemon: Daemon) -> None:
     container = daemon.run("sleep", "100")
     top = daemon.client.request("GET", f"/containers/{container}/top")
     assert top["Processes"] == [["1", "sleep 100"]]
@@ -271,7 +274,7 @@ def test_top_and_stats(daemon):
     assert sample["networks"]["eth0"]["rx_bytes"] == 0
 
 
-def test_pruning_spares_what_runs(daemon):
+def test_pruning_spares_what_runs(daemon: Daemon) -> None:
     running = daemon.run("sleep", "100")
     labelled = daemon.create("true", Labels={"keep": "1"})
     doomed = daemon.create("true")
@@ -282,12 +285,12 @@ def test_pruning_spares_what_runs(daemon):
     assert {entry["Id"] for entry in left} == {running, labelled}
 
 
-def test_listing_filters(daemon):
+def test_listing_filters(daemon: Daemon) -> Any:
     running = daemon.run("sleep", "100", name="alpha")
     stopped = daemon.run("false", name="beta")
     daemon.wait(stopped)
 
-    def listed(filters, **query):
+    def listed(filters: str, **query: Any) -> Any:
         query = {"filters": filters, **query}
         return {e["Id"] for e in daemon.client.request("GET", "/containers/json", query)}
 
@@ -304,13 +307,14 @@ def test_listing_filters(daemon):
 
 
 @pytest.mark.skipif(DOCKER is None, reason="there is no docker CLI here")
-def test_the_status_column(daemon):
+def test_the_status_column(daemon: Daemon) -> None:
     daemon.run("sleep", "100", name="up")
     daemon.wait(daemon.run("sh", "-c", "exit 3", name="down"))
     daemon.create("true", name="fresh")
     form = "{{.Names}}: {{.Status}}"
     lines = dict(
-        line.split(": ", 1) for line in daemon.docker("ps", "-a", "--format", form).stdout.splitlines()
+        line.split(": ", 1)
+        for line in daemon.docker("ps", "-a", "--format", form).stdout.splitlines()
     )
     assert lines["up"].startswith("Up ")
     assert lines["down"].startswith("Exited (3) ")

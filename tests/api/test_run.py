@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.api.support import DOCKER, Outcome, eventually
+from tests.api.support import DOCKER, Daemon, Outcome, eventually, output_of
 
 pytestmark = [
     pytest.mark.docker,
@@ -18,23 +19,23 @@ pytestmark = [
 ]
 
 
-def test_output_and_exit_code_come_through(daemon):
+def test_output_and_exit_code_come_through(daemon: Daemon) -> None:
     outcome = daemon.docker("run", "--rm", "busybox", "sh", "-c", "echo hi; echo no >&2; exit 3")
     assert outcome == Outcome("hi\n", "no\n", 3)
 
 
-def test_rm_leaves_nothing(daemon):
+def test_rm_leaves_nothing(daemon: Daemon) -> None:
     assert daemon.docker("run --rm busybox true").code == 0
     assert daemon.docker("ps -aq").stdout == ""
     assert os.listdir(daemon.home.containers) == []
 
 
-def test_without_rm_the_container_stays(daemon):
+def test_without_rm_the_container_stays(daemon: Daemon) -> None:
     assert daemon.docker("run --name kept busybox false").code == 1
     assert daemon.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == "kept exited\n"
 
 
-def test_detached_prints_the_id(daemon):
+def test_detached_prints_the_id(daemon: Daemon) -> None:
     outcome = daemon.docker("run -d --name dd busybox sleep 100")
     assert outcome.stdout.strip() == daemon.inspect("dd")["Id"]
     assert daemon.status("dd") == "running"
@@ -49,7 +50,9 @@ def test_detached_prints_the_id(daemon):
         ("/etc/passwd", 126, "permission denied"),
     ],
 )
-def test_what_cannot_be_executed_has_dockers_exit_code(daemon, command, code, text):
+def test_what_cannot_be_executed_has_dockers_exit_code(
+    daemon: Daemon, command: str, code: int, text: str
+) -> None:
     outcome = daemon.docker("run", "--rm", "busybox", command)
     assert outcome.code == code
     assert text in outcome.stderr
@@ -57,7 +60,7 @@ def test_what_cannot_be_executed_has_dockers_exit_code(daemon, command, code, te
     assert daemon.docker("ps -aq").stdout == ""
 
 
-def test_a_failed_start_is_told_by_inspect(daemon):
+def test_a_failed_start_is_told_by_inspect(daemon: Daemon) -> None:
     daemon.docker("run --name bad busybox nosuchcommand")
     state = daemon.inspect("bad")["State"]
     assert state["ExitCode"] == 127
@@ -65,31 +68,31 @@ def test_a_failed_start_is_told_by_inspect(daemon):
     assert "executable file not found" in state["Error"]
 
 
-def test_a_kernel_that_does_not_boot_is_an_error(daemon):
+def test_a_kernel_that_does_not_boot_is_an_error(daemon: Daemon) -> None:
     outcome = daemon.docker("run --rm --hostname refuse-boot busybox true")
     assert outcome.code == 125
     assert "no kernel today" in outcome.stderr
 
 
-def test_a_kernel_that_dies_at_start_is_an_error(daemon):
+def test_a_kernel_that_dies_at_start_is_an_error(daemon: Daemon) -> None:
     outcome = daemon.docker("run --rm busybox /kernel-crash")
     assert outcome.code == 125
     assert "kernel process ended unexpectedly" in outcome.stderr
 
 
-def test_an_unknown_image_is_125(daemon):
+def test_an_unknown_image_is_125(daemon: Daemon) -> None:
     outcome = daemon.docker("run --rm localhost:1/nosuch true")
     assert outcome.code == 125
     assert "Unable to find image 'localhost:1/nosuch:latest' locally" in outcome.stderr
     assert 'Get "https://localhost:1/v2/"' in outcome.stderr
 
 
-def test_pull_never_says_no_such_image(daemon):
+def test_pull_never_says_no_such_image(daemon: Daemon) -> None:
     outcome = daemon.docker("run --rm --pull never nosuch true")
     assert "No such image: nosuch:latest" in outcome.stderr
 
 
-def test_a_taken_name_is_a_conflict(daemon):
+def test_a_taken_name_is_a_conflict(daemon: Daemon) -> None:
     daemon.docker("create --name one busybox")
     identifier = daemon.inspect("one")["Id"]
     outcome = daemon.docker("create --name one busybox")
@@ -128,7 +131,9 @@ def test_a_taken_name_is_a_conflict(daemon):
         ("--entrypoint= ", "no command specified"),
     ],
 )
-def test_bad_values_fail_with_125_and_leave_nothing(daemon, flags, message):
+def test_bad_values_fail_with_125_and_leave_nothing(
+    daemon: Daemon, flags: str, message: str
+) -> None:
     command = [] if flags.startswith("--entrypoint") else ["true"]
     outcome = daemon.docker("run", "--rm", *flags.split(), "busybox", *command)
     assert outcome.code == 125, outcome
@@ -137,7 +142,7 @@ def test_bad_values_fail_with_125_and_leave_nothing(daemon, flags, message):
     assert daemon.docker("volume ls -q").stdout == ""
 
 
-def test_stdin_is_delivered_whole(daemon):
+def test_stdin_is_delivered_whole(daemon: Daemon) -> None:
     data = os.urandom(8 << 20)
     done = daemon.popen(
         "run", "--rm", "-i", "busybox", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -146,28 +151,28 @@ def test_stdin_is_delivered_whole(daemon):
     assert hashlib.sha256(output).digest() == hashlib.sha256(data).digest()
 
 
-def test_a_program_that_does_not_read_its_stdin_ends(daemon):
+def test_a_program_that_does_not_read_its_stdin_ends(daemon: Daemon) -> None:
     outcome = daemon.docker("run", "--rm", "-i", "busybox", "true", stdin=b"x" * (4 << 20))
     assert outcome.code == 0
 
 
-def test_output_after_stdin_ended_is_not_lost(daemon):
+def test_output_after_stdin_ended_is_not_lost(daemon: Daemon) -> None:
     script = "cat >/dev/null; sleep 0.2; echo late"
     outcome = daemon.docker("run", "--rm", "-i", "busybox", "sh", "-c", script, stdin=b"x")
     assert outcome == Outcome("late\n", "", 0)
 
 
-def test_a_slow_reader_gets_everything(daemon):
+def test_a_slow_reader_gets_everything(daemon: Daemon) -> None:
     """The container ends long before its output is read."""
     command = ["run", "--name", "slow", "busybox", "head", "-c", "700000", "/dev/zero"]
     with daemon.popen(*command, stdout=subprocess.PIPE) as process:
-        assert process.stdout.read(1)
+        assert output_of(process).read(1)
         eventually(lambda: daemon.status("slow") == "exited")
-        assert len(process.stdout.read()) == 700_000 - 1
+        assert len(output_of(process).read()) == 700_000 - 1
         assert process.wait(20) == 0
 
 
-def test_terminal_size_keys_and_exit_code(daemon):
+def test_terminal_size_keys_and_exit_code(daemon: Daemon) -> None:
     child = pexpect.spawn(
         DOCKER,
         ["run", "--rm", "-it", "busybox", "sh"],
@@ -188,7 +193,7 @@ def test_terminal_size_keys_and_exit_code(daemon):
     assert child.exitstatus == 7
 
 
-def test_ctrl_c_reaches_the_program(daemon):
+def test_ctrl_c_reaches_the_program(daemon: Daemon) -> None:
     child = pexpect.spawn(
         DOCKER,
         ["run", "--rm", "-it", "busybox", "sh", "-c", "echo ready; sleep 100"],
@@ -202,7 +207,7 @@ def test_ctrl_c_reaches_the_program(daemon):
     assert child.exitstatus == 130
 
 
-def test_detaching_leaves_it_running(daemon):
+def test_detaching_leaves_it_running(daemon: Daemon) -> None:
     arguments = {"env": {**os.environ, **daemon._environment}, "timeout": 15}
     child = pexpect.spawn(DOCKER, ["run", "-it", "--name", "tt", "busybox", "sh"], **arguments)
     child.expect("[#$] ")
@@ -219,17 +224,17 @@ def test_detaching_leaves_it_running(daemon):
     assert again.exitstatus == 4
 
 
-def test_signals_are_proxied(daemon):
+def test_signals_are_proxied(daemon: Daemon) -> None:
     script = "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
     command = ["run", "--rm", "busybox", "sh", "-c", script]
     with daemon.popen(*command, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"ready\n"
+        assert output_of(process).readline() == b"ready\n"
         process.terminate()
-        assert process.stdout.read() == b"got\n"
+        assert output_of(process).read() == b"got\n"
         assert process.wait(20) == 9
 
 
-def test_flags_reach_the_kernel(daemon, tmp_path):
+def test_flags_reach_the_kernel(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "env").write_text("# comment\nFROM_FILE=1\n")
     flags = [
         "-d --name full -h box --domainname dom -u 1:2 -w /tmp -e A=1 -e B= --read-only --init",
@@ -274,13 +279,13 @@ def test_flags_reach_the_kernel(daemon, tmp_path):
     assert mounts["/t2"]["type"] == "tmpfs"
 
 
-def test_a_missing_bind_directory_is_made(daemon, tmp_path):
+def test_a_missing_bind_directory_is_made(daemon: Daemon, tmp_path: Path) -> None:
     source = tmp_path / "new" / "dir"
     assert daemon.docker(f"run --rm -v {source}:/x busybox true").code == 0
     assert source.is_dir()
 
 
-def test_environment_is_docker_like(daemon):
+def test_environment_is_docker_like(daemon: Daemon) -> None:
     script = "echo $PATH; echo $HOSTNAME"
     outcome = daemon.docker("run", "--rm", "-h", "me", "busybox", "sh", "-c", script)
     path, hostname = outcome.stdout.splitlines()
@@ -288,19 +293,19 @@ def test_environment_is_docker_like(daemon):
     assert hostname == "me"
 
 
-def test_hostname_defaults_to_the_short_id(daemon):
+def test_hostname_defaults_to_the_short_id(daemon: Daemon) -> None:
     identifier = daemon.docker("create busybox").stdout.strip()
     assert daemon.inspect(identifier)["Config"]["Hostname"] == identifier[:12]
 
 
-def test_warnings_name_what_is_not_enforced(daemon):
+def test_warnings_name_what_is_not_enforced(daemon: Daemon) -> None:
     outcome = daemon.docker("run --rm --cpus 0.5 -p 8080:80 busybox true")
     assert outcome.code == 0
     assert "WARNING: Recorded but not enforced by this engine: CPU limits." in outcome.stderr
     assert "not forwarded" in outcome.stderr
 
 
-def test_many_at_once(daemon):
+def test_many_at_once(daemon: Daemon) -> None:
     processes = [
         daemon.popen("run", "--rm", "busybox", "echo", str(number), stdout=subprocess.PIPE)
         for number in range(16)
