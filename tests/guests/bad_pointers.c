@@ -21,7 +21,7 @@ int main(void)
     NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
     /* A readable page followed by nothing. */
     char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    munmap(page + 4096, 4096);
+    mprotect(page + 4096, 4096, PROT_NONE);
     char *edge = page + 4096;
     const char *ro = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 

@@ -1,0 +1,50 @@
+"""Same stdout, stderr and exit code as in a chroot of the same tree."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.daemon import Daemon
+from tests.images import debian, native
+from tests.scenarios.commands import ALL, Scenario
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.oracle,
+    pytest.mark.skipif(bool(native.available()), reason=f"NO ORACLE: {native.available()}"),
+]
+HOSTNAME = "scenario"
+CHANGED = ("var/lib/dpkg", "var/log")  # by the scenarios that install something
+
+
+@pytest.fixture
+def oracle(tmp_path: Path) -> Iterator[native.Native]:
+    """A chroot in which a script may change /tmp and the package database."""
+    tree = debian.tree()
+    saved = tmp_path / "saved"
+    for name in CHANGED:
+        shutil.copytree(tree / name, saved / name, symlinks=True)
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    scratch.chmod(0o1777)
+    yield native.Native(tree, scratch, HOSTNAME)
+    for name in CHANGED:
+        shutil.rmtree(tree / name)
+        shutil.copytree(saved / name, tree / name, symlinks=True)
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
+def test_a_container_does_what_a_chroot_does(
+    docker: Daemon, debian_image: str, oracle: native.Native, scenario: Scenario
+) -> None:
+    command = ["bash", "-c", scenario.script]
+    expected = oracle.run(command, stdin=scenario.stdin, timeout=110)
+    words = ["run", "--rm", "-i", "--hostname", HOSTNAME, debian_image, *command]
+    got = docker(*words, stdin=scenario.stdin, timeout=110)
+    assert got.stdout == expected.stdout.decode(errors="surrogateescape")
+    assert got.stderr == expected.stderr.decode(errors="surrogateescape")
+    assert got.status == expected.status
