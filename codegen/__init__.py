@@ -1,0 +1,1 @@
+"""The machine's side: bytes in, bytes out; it knows no Task."""

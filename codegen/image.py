@@ -47,7 +47,7 @@ class StubImage:
 def build_stub(
     isa: str, numbers: Mapping[str, int], rows: Sequence[Sequence[tuple[int, int]]], cache: Path
 ) -> StubImage:
-    """Assemble the stub of `isa` and place its ELF in `cache` (created; OSError if it cannot be)."""
+    """Assemble the stub of `isa` and place its ELF in `cache` (made if need be)."""
     from codegen.templates.x86_64.stub import TEXT_START, build  # noqa: PLC0415
 
     if isa != "x86_64":

@@ -1,4 +1,4 @@
-"""Where everything that generated code and the kernel share lies: addresses, descriptors, slot fields.
+"""Where what generated code and the kernel share lies: addresses, descriptors, slot fields.
 
 Both sides import these numbers; nothing else may spell them. Offsets are bytes from the start of
 a slot unless a name says otherwise. A slot belongs to exactly one guest thread.
@@ -113,7 +113,8 @@ class State:
     DONE: Final = 3
 
 
-# How a control socket's message begins: u64 slot address of the thread it is for, u64 1 = close-on-exec.
+# A control socket's message begins with the slot address of the thread it is for and, as another
+# u64, 1 for close-on-exec.
 CTRL_MESSAGE_SIZE: Final = 16
 
 # Order of the registers in Slot.REGS (x86_64).
@@ -146,7 +147,7 @@ class Reason:
 
 
 class Op:
-    """Micro-op codes. An op: u8 code, u8 result register, u16 argument mask, u32 flags, u64 nr, 6 x u64.
+    """Micro-op codes. An op: u8 code, u8 result, u16 argument mask, u32 flags, u64 nr, 6 x u64.
 
     An argument whose mask bit is set is read from RESULTS[argument].
     """

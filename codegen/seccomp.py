@@ -41,8 +41,8 @@ UNCONDITIONAL: Final = frozenset(
     recvmsg shutdown listen getsockopt
     msync mincore mlock mlock2 munlock mlockall munlockall mbind get_mempolicy set_mempolicy
     set_mempolicy_home_node pkey_alloc pkey_free
-    futex gettid futex_waitv futex_wait futex_wake futex_requeue set_robust_list set_tid_address rseq
-    membarrier sched_yield sched_get_priority_max sched_get_priority_min getcpu getrandom
+    futex gettid futex_waitv futex_wait futex_wake futex_requeue set_robust_list set_tid_address
+    rseq membarrier sched_yield sched_get_priority_max sched_get_priority_min getcpu getrandom
     nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time restart_syscall
     getitimer setitimer alarm getrusage times
     rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait rt_sigpending sigaltstack

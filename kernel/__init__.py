@@ -1,0 +1,1 @@
+"""Linux's side: one event loop, no locks, one container a process."""

@@ -45,7 +45,7 @@ class Archives:
         return node
 
     def stat(self, path: str) -> dict[str, Any]:
-        """name, size, mode (st_mode), mtime_ns and link_target of a path; a last link is not followed."""
+        """name, size, mode (st_mode), mtime_ns and link_target; a last link is not followed."""
         look = self._look()
         node = self._node(look, path, follow=False)
         a = node.attributes()
@@ -91,6 +91,11 @@ class Archives:
                 await asyncio.sleep(0)
 
 
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 async def _pour(chunks: Iterator[bytes], fd: int) -> None:
     """Write the chunks to a pipe without blocking the loop. BrokenPipeError: nobody reads."""
     os.set_blocking(fd, False)
@@ -102,7 +107,7 @@ async def _pour(chunks: Iterator[bytes], fd: int) -> None:
                 view = view[os.write(fd, view) :]
             except BlockingIOError:
                 ready: asyncio.Future[None] = loop.create_future()
-                loop.add_writer(fd, lambda: ready.done() or ready.set_result(None))  # noqa: B023
+                loop.add_writer(fd, _settle, ready)
                 try:
                     await ready
                 finally:

@@ -90,9 +90,7 @@ class Channel:
         task.process.expect(task, result, cloexec, open_file)
         return result
 
-    def give_one(
-        self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None
-    ) -> None:
+    def give_one(self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None) -> None:
         """Answer a call with one descriptor."""
         program = Program()
         program.op(Op.END, self.give(task, program, host_fd, cloexec, open_file))
@@ -106,5 +104,3 @@ class Channel:
         self._mail.clear()
         with contextlib.suppress(OSError):
             self.guest_end.close()
-
-

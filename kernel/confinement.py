@@ -1,7 +1,7 @@
 """Walls around a guest, put up by the guest's own stub before any guest code runs.
 
-no_new_privs, a Landlock domain that grants nothing but reading and executing the stub (where the host has
-Landlock), and the seccomp filter. All are inherited by every process that follows.
+no_new_privs, a Landlock domain that grants nothing but reading and executing the stub (where the
+host has Landlock), and the seccomp filter. All are inherited by every process that follows.
 """
 
 from __future__ import annotations

@@ -99,9 +99,9 @@ class Container:
         self._tids: set[int] = set()
         self._on_end = on_end
         self.ended = False
-        self.confinement: Callable[[Process], Any] | None = None
+        self.confinement: Callable[[Task], Any] | None = None
 
-    # -- starting -----------------------------------------------------------------------------------
+    # -- starting --------------------------------------------------------------------------------
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve guests on `loop`, which runs in the main thread."""
@@ -123,7 +123,7 @@ class Container:
 
     def _in_use(self, number: int) -> bool:
         return number in self.pids or any(
-            p.group == number or p.session == number for p in self.pids.values()
+            number in (p.group, p.session) for p in self.pids.values()
         )
 
     def take_slot(self) -> SlotMemory:
@@ -191,7 +191,7 @@ class Container:
         task.write_identity()
         self.ring.attach(task)
 
-    # -- ending ----------------------------------------------------------------------------------------
+    # -- ending ----------------------------------------------------------------------------------
 
     def retire_task(self, task: Task) -> None:
         """A thread has announced its end; its slot is reused when the host thread is gone."""

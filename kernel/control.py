@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 class Control:
-    """Answers control messages. An operation is a method `do_<name>`; it gets the message and fds."""
+    """Answers control messages. An operation is a method `do_<name>` of (message, fds)."""
 
     def __init__(self, container: Container, stdio: list[int]) -> None:
         self._container = container
@@ -72,7 +72,7 @@ class Control:
             answer = {"error": {"kind": refused.kind, "message": str(refused)}}
         except LinuxError as error:
             answer = {"error": {"kind": _kind(error.errno), "message": os.strerror(error.errno)}}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged and told
             _log.exception("control operation %s failed", message.get("op"))
             answer = {"error": {"kind": "internal", "message": str(error)}}
         finally:
@@ -85,7 +85,7 @@ class Control:
         if self.channel is not None and self.channel.is_open:
             self.channel.send({"id": message.get("id"), **answer})
 
-    # -- processes --------------------------------------------------------------------------------------
+    # -- processes -------------------------------------------------------------------------------
 
     async def do_start(self, _message: Message, _fds: list[int]) -> dict[str, int]:
         """Start the container's first process."""
@@ -224,7 +224,7 @@ class Control:
         self._paused = []
         return {}
 
-    # -- figures ---------------------------------------------------------------------------------------------
+    # -- figures ---------------------------------------------------------------------------------
 
     async def do_stats(self, _message: Message, _fds: list[int]) -> dict[str, int]:
         """What `docker stats` shows."""
@@ -238,7 +238,7 @@ class Control:
 
         return top(self._container)
 
-    # -- files -------------------------------------------------------------------------------------------------
+    # -- files -----------------------------------------------------------------------------------
 
     async def do_archive_stat(self, message: Message, _fds: list[int]) -> dict[str, Any]:
         """What a path is."""
@@ -280,8 +280,11 @@ class Control:
 
 
 def _environment(env: list[str], home: bytes, hostname: str, terminal: bool) -> list[bytes]:
-    """The last of duplicate names wins; PATH, HOSTNAME, HOME and TERM are there as Docker has them."""
-    values: dict[bytes, bytes] = {b"PATH": _DEFAULT_PATH[5:].encode(), b"HOSTNAME": hostname.encode()}
+    """The last of duplicate names wins; PATH, HOSTNAME, HOME and TERM as Docker has them."""
+    values: dict[bytes, bytes] = {
+        b"PATH": _DEFAULT_PATH[5:].encode(),
+        b"HOSTNAME": hostname.encode(),
+    }
     if terminal:
         values[b"TERM"] = b"xterm"
     for entry in env:

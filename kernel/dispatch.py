@@ -56,9 +56,9 @@ class Dispatcher:
         self.recent: deque[tuple[int, int]] = deque(maxlen=32)
         self.trace: Callable[[Task, int, Any], None] | None = None
 
-    # -- requests ---------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------
 
-    def serve(self, task: Task) -> None:
+    def serve(self, task: Task) -> None:  # noqa: C901 - the hot path is one function
         """Handle whatever `task`'s slot holds."""
         q = task.slot.q
         control = q[0]
@@ -81,7 +81,7 @@ class Dispatcher:
         if nr in self._exit_numbers:
             self._exit(task, nr)
             return
-        if task.coroutine is not None:
+        if task.in_guest:
             self._broken(task, f"call {nr} while a program was running")
             return
         task.call_nr = nr
@@ -91,7 +91,7 @@ class Dispatcher:
             answer = self._missing(task, nr) if call is None else call(task, q, task.slot.mm)
         except LinuxError as error:
             answer = -error.errno
-        except Exception:
+        except Exception:  # noqa: BLE001 - our bug: the thread group ends, the kernel lives
             _log.exception("handler of %s failed", self._names.get(nr, nr))
             answer = None
         if type(answer) is int:
@@ -200,7 +200,7 @@ class Dispatcher:
         else:
             self._container.retire_task(task)
 
-    # -- what has no handler -------------------------------------------------------------------------------
+    # -- what has no handler ---------------------------------------------------------------------
 
     def _missing(self, task: Task, nr: int) -> Any:
         name = self._names.get(nr)
@@ -235,5 +235,3 @@ class Dispatcher:
     def last_words(self, process: Process) -> None:
         """Debug note of a process killed by the kernel."""
         _log.debug("pid %d (%s) ends with status %s", process.pid, process.comm, process.status)
-
-

@@ -22,7 +22,7 @@ _parsed: dict[tuple[int, int, int, int, str], elf.Elf] = {}
 
 
 class Executable:
-    """`fd` is a host descriptor of the file, ours until `close`; `node` is None for an anonymous file."""
+    """`fd` is a host descriptor, ours until `close`; `node` is None for an anonymous file."""
 
     def __init__(self, fd: int, node: Node | None) -> None:
         self.fd = fd

@@ -116,7 +116,7 @@ def _image(
     return Image(executable, interpreter, path, argv, envp, who, secure)
 
 
-# -- mapping -------------------------------------------------------------------------------------------
+# -- mapping -------------------------------------------------------------------------------------
 
 
 async def boot(task: Task) -> Program:
@@ -192,7 +192,6 @@ def _host_auxv(stack: bytes) -> dict[int, int]:
 
 async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, int]) -> Program:
     process = task.process
-    nr = task.abi.numbers
     program = Program()
     parsed = image.executable.parse(task.abi.isa)
     fixed_low = parsed.kind == elf.ET_EXEC and parsed.low < LOW_END and parsed.high > JUMP_TABLE

@@ -19,7 +19,7 @@ _COPIED = {"path", "inbuffer", "instruct", "stringvector", "iovec", "hoststat"}
 
 
 def rows(abi: Table) -> list[list[tuple[int, int]]]:
-    """One row of (Marshal kind, parameter) pairs a system call number. TypeError on a contradiction."""
+    """One row of (Marshal kind, parameter) pairs a number. TypeError on a contradiction."""
     families.load()
     result: list[list[tuple[int, int]]] = [[] for _ in range(512)]
     for name, handler in REGISTRY.items():

@@ -1,4 +1,4 @@
-"""Messages between the daemon, its zygote and its kernels: msgpack in SEQPACKET datagrams, with descriptors.
+"""Messages between daemon, zygote and kernels: msgpack in SEQPACKET datagrams, with descriptors.
 
 A channel never blocks the loop and never reorders. Descriptors handed to `send` are duplicates
 owned by the channel from then on; descriptors received belong to the receiver.
@@ -27,7 +27,7 @@ class PacketTooLarge(ValueError):
 
 
 class PacketChannel:
-    """One end of a SEQPACKET socket. `receive` is called for each message, `closed` once at its end."""
+    """One end of a SEQPACKET socket. `receive` gets each message, `closed` is called at its end."""
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ becomes visible only when the host process is gone, so that its pipes and locks 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from kernel.signals.state import Signals
 
 if TYPE_CHECKING:
     from kernel.container import Container
+    from kernel.fs.node import Node
     from kernel.fs.openfile import OpenFile
     from kernel.loader import Image
     from kernel.reply import Result
@@ -48,22 +48,21 @@ class Process:
         self.channel = Channel()
         self.leader_slot: SlotMemory | None = slot  # its fd flags count for every thread
         self.files: FileTable = (
-            FileTable(slot.flags_view)
-            if parent is None
-            else parent.files.copy(slot.flags_view)
+            FileTable(slot.flags_view) if parent is None else parent.files.copy(slot.flags_view)
         )
-        self.group = parent.group if parent is not None else pid
-        self.session = parent.session if parent is not None else pid
+        self.group = pid
+        self.session = pid
         self.signals = Signals()
         self.unkillable = pid == 1  # default actions do nothing, until it faults
-        self.limits: Limits = parent.limits.copy() if parent is not None else Limits()
-        self.comm = parent.comm if parent is not None else b""
-        self.argv: list[bytes] = list(parent.argv) if parent is not None else []
-        self.environ: list[bytes] = list(parent.environ) if parent is not None else []
-        self.exe = parent.exe if parent is not None else None
-        self.auxv = parent.auxv if parent is not None else b""
-        self.brk_start = parent.brk_start if parent is not None else 0
-        self.brk_end = parent.brk_end if parent is not None else 0
+        self.limits = Limits()
+        self.comm = b""
+        self.argv: list[bytes] = []
+        self.environ: list[bytes] = []
+        self.exe: Node | None = None
+        self.auxv = b""
+        self.brk_start = 0
+        self.brk_end = 0
+        self.oom_score_adj = 0
         self.image: Image | None = None  # what the next BOOT loads
         self.first_boot = False  # the stub is to be confined before it loads anything
         self.spare_slots: list[SlotMemory] = []  # mapped here, of threads that have ended
@@ -83,17 +82,25 @@ class Process:
         self.real_timer: Timer | None = None  # ITIMER_REAL
         self.posix_timers: dict[int, tuple[Timer, int]] = {}  # id -> (timer, clock)
         self.dumpable = 1
-        self.oom_score_adj = parent.oom_score_adj if parent is not None else 0
         self.start_time_ns = container.clock.monotonic_ns()
         self.waiters: list[Waiter] = []  # tasks of this process inside wait4 or waitid
         self.on_end: list[Callable[[int], None]] = []  # called with the wait status
-        self.usage: os.waitid_result | None = None
         self.rusage: tuple[float, float, int] = (0.0, 0.0, 0)
         self.children_rusage: tuple[float, float, int] = (0.0, 0.0, 0)
         self._host_pid = 0
         self._expected: deque[tuple[Task, int, bool, OpenFile | None]] = deque()
         if parent is not None:
             parent.children.append(self)
+            self._inherit(parent)
+
+    def _inherit(self, parent: Process) -> None:
+        """Take over what fork(2) copies."""
+        self.group, self.session = parent.group, parent.session
+        self.limits = parent.limits.copy()
+        self.comm, self.exe, self.auxv = parent.comm, parent.exe, parent.auxv
+        self.argv, self.environ = list(parent.argv), list(parent.environ)
+        self.brk_start, self.brk_end = parent.brk_start, parent.brk_end
+        self.oom_score_adj = parent.oom_score_adj
 
     @property
     def host_pid(self) -> int:
@@ -124,11 +131,9 @@ class Process:
         """The process will not run guest code again."""
         return self.status is not None
 
-    # -- descriptors on their way to the guest -------------------------------------------------------
+    # -- descriptors on their way to the guest ---------------------------------------------------
 
-    def expect(
-        self, task: Task, result: Result, cloexec: bool, open_file: OpenFile | None
-    ) -> None:
+    def expect(self, task: Task, result: Result, cloexec: bool, open_file: OpenFile | None) -> None:
         """A flagged descriptor will appear in `task`'s RESULTS; `settle` finds its number."""
         if open_file is None:
             return
@@ -151,7 +156,7 @@ class Process:
         """Descriptors are on their way."""
         return bool(self._expected)
 
-    # -- the end -----------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     def stop_timers(self, posix_only: bool = False) -> None:
         """Disarm (and close signalfds): the process has ended; or POSIX timers only, for execve."""

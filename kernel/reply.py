@@ -192,20 +192,20 @@ class DescriptorReply(Reply):
 class DescriptorsReply(Reply):
     """Several descriptors whose numbers are stored in guest memory."""
 
-    __slots__ = ("files", "out", "result")
+    __slots__ = ("address", "files", "result")
 
     def __init__(
-        self, files: Sequence[tuple[int, bool, OpenFile | None]], out: int, result: int
+        self, files: Sequence[tuple[int, bool, OpenFile | None]], address: int, result: int
     ) -> None:
         self.files = files
-        self.out = out
+        self.address = address
         self.result = result
 
     def emit(self, task: Task) -> None:
         program = Program()
         for i, (host_fd, cloexec, open_file) in enumerate(self.files):
             got = task.process.channel.give(task, program, host_fd, cloexec, open_file)
-            program.op(Op.STORE32, self.out + 4 * i, got, flags=Op.CHECKED)
+            program.op(Op.STORE32, self.address + 4 * i, got, flags=Op.CHECKED)
         program.op(Op.END, self.result)
         program.emit(task)
 

@@ -13,8 +13,8 @@ import contextlib
 import mmap
 import os
 import threading
-from time import perf_counter_ns
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from codegen.layout import (
@@ -105,7 +105,7 @@ class Ring:
         if not self._scheduled:
             self._pump()
 
-    def _pump(self) -> None:
+    def _pump(self) -> None:  # noqa: C901 - one loop, kept flat for its speed
         """Serve what is posted; poll on while traffic lasts, then sleep."""
         self._scheduled = False
         bells, tasks, serve = self._bells, self._tasks, self._serve
@@ -171,8 +171,11 @@ class Ring:
             self._again()
 
     def _crowded(self, now: int) -> None:
-        """Others want this core: whoever polls loses it for milliseconds, whoever sleeps is woken
-        at once. Sleep at the first empty poll, and have the guests do so, for a while."""
+        """Sleep at the first empty poll, and have the guests do so, for a while.
+
+        Others want this core: whoever polls loses it for milliseconds, whoever sleeps is woken at
+        once.
+        """
         self._quiet_from = now + _CROWDED_NS
         self._polls = 1
         self._words[BELLS_SPIN // 4] = _GUEST_SPIN_CROWDED
@@ -217,5 +220,3 @@ class Ring:
     def take_attention(task: Task) -> None:
         """Reset ATTENTION."""
         task.slot.words[_ATTENTION] = 0
-
-

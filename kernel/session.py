@@ -59,7 +59,7 @@ def _raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # The stub's numbers are taken here too, so that no descriptor of ours can be confused with them.
+    # The stub's numbers are taken here too: no descriptor of ours can be confused with them.
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     for number in STUB_FDS:
         os.dup2(null, number, inheritable=False)
@@ -98,7 +98,12 @@ async def _serve(
         container.close()
         if status is not None and channel.is_open:
             channel.send(
-                {"event": "exit", "code": exit_code(status), "oom": container.oom_killed, "error": ""}
+                {
+                    "event": "exit",
+                    "code": exit_code(status),
+                    "oom": container.oom_killed,
+                    "error": "",
+                }
             )
             await channel.drained()
         await translations.close()
@@ -115,13 +120,16 @@ async def _refuse(sock: socket.socket, why: str) -> None:
     """The container cannot be assembled: say so to whatever the daemon asks first, and end."""
     asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
+    def settle(number: int) -> None:
+        if not asked.done():
+            asked.set_result(number)
+
     def received(message: Message, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
-        if not asked.done():
-            asked.set_result(message.get("id", 0))
+        settle(message.get("id", 0))
 
-    channel = PacketChannel(sock, received, lambda: asked.done() or asked.set_result(0))
+    channel = PacketChannel(sock, received, lambda: settle(0))
     number = await asked
     if channel.is_open:
         channel.send({"id": number, "error": {"kind": "invalid", "message": why}})

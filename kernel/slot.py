@@ -44,7 +44,7 @@ def shared_memory(size: int) -> int:
     memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
     posix_ipc.unlink_shared_memory(name)
     os.set_inheritable(memory.fd, False)
-    return memory.fd
+    return int(memory.fd)
 
 
 class SlotMemory:
@@ -93,7 +93,7 @@ class SlotMemory:
 
     def write_payload(self, data: bytes | bytearray) -> None:
         """The payload a program refers to."""
-        self.mm[PAYLOAD : PAYLOAD + len(data)] = data  # type: ignore[assignment]
+        self.mm[PAYLOAD : PAYLOAD + len(data)] = data
 
     def read_payload(self, offset: int, length: int) -> bytes:
         """Bytes the stub copied in."""

@@ -174,7 +174,7 @@ class Task:
             answer = -error.errno
         except Interrupted as interrupted:
             answer = interrupted
-        except Exception:
+        except Exception:  # noqa: BLE001 - our bug: the thread group ends, the kernel lives
             _log.exception("handler of call %d of task %d failed", self.call_nr, self.tid)
             answer = None
         else:
@@ -182,7 +182,7 @@ class Task:
             if isinstance(waiting, Waiter):
                 waiting.bind(self)
             elif asyncio.isfuture(waiting):
-                waiting._asyncio_future_blocking = False  # noqa: SLF001 - asyncio's await protocol
+                waiting._asyncio_future_blocking = False
                 waiting.add_done_callback(self._future_done)
             return
         self.coroutine = None
@@ -202,10 +202,10 @@ class Task:
         else:
             self.resume(future.result())
 
-    # -- what a coroutine handler asks of its guest -------------------------------------------------
+    # -- what a coroutine handler asks of its guest ----------------------------------------------
 
     async def run(self, program: Program) -> None:
-        """Let the guest run `program` (without END) and come back. ProgramFailed on a checked error."""
+        """Let the guest run `program` (without END). ProgramFailed on a checked error."""
         program.op(Op.CONTINUE)
         program.emit(self)
         self.process.container.ring.publish(self)

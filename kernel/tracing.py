@@ -39,7 +39,9 @@ class Tracer:
             )
         else:
             row = self._container.abi.syscalls.get(name)
-            shown = ", ".join(hex(task.slot.q[_ARGS + i]) for i in range(len(row.args) if row else 6))
+            shown = ", ".join(
+                hex(task.slot.q[_ARGS + i]) for i in range(len(row.args) if row else 6)
+            )
         line = f"[{task.tid}] {name}({shown}) = {_result(answer)}\n"
         try:
             os.write(self._fd, line.encode("utf-8", "backslashreplace"))

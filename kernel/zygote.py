@@ -80,7 +80,7 @@ class Zygote:
             spec = ContainerSpec.from_dict(message["spec"])
             stub, cache = self._stub(spec.cache)
             pid = os.fork()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told to the daemon
             _log.exception("boot failed")
             self._send({"ok": False, "error": {"kind": "internal", "message": str(error)}})
         else:
@@ -103,7 +103,7 @@ class Zygote:
             os.close(self._wake_write)
             session.run(spec, stub, cache, fds)
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the end of this process
             _log.exception("kernel of %s failed", spec.id[:12])
         finally:
             logging.shutdown()
@@ -131,7 +131,6 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     Zygote(sock).serve()
-
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Assembler and decoder: the only users of Keystone and Capstone."""

@@ -1,7 +1,7 @@
 """The container's files as tar streams: `docker export`, `cp` both ways, and the layer of a commit.
 
-Everything is a generator, so that a kernel which is serving guests can take turns between its steps.
-Headers are pax(1) with SCHILY.xattr records, as image tools expect.
+Everything is a generator, so that a kernel which is serving guests can take turns between its
+steps. Headers are pax(1) with SCHILY.xattr records, as image tools expect.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def _names(task: Task, directory: Node) -> list[bytes]:
     return sorted(entry.name for entry in directory.entries(task))
 
 
-def _tree(
-    task: Task, node: Node, name: bytes, links: _Links, mounts: bool
-) -> Iterator[bytes]:
+def _tree(task: Task, node: Node, name: bytes, links: _Links, mounts: bool) -> Iterator[bytes]:
     pending = [(node, name)]
     while pending:
         node, name = pending.pop()
@@ -96,7 +94,9 @@ def _member(task: Task, node: Node, name: bytes, links: _Links) -> Iterator[byte
     kind = _TYPES.get(node.kind)
     if kind is None:
         return
-    first = links.setdefault((a.dev, a.ino), name) if a.nlink > 1 and node.kind != DIRECTORY else b""
+    first = (
+        links.setdefault((a.dev, a.ino), name) if a.nlink > 1 and node.kind != DIRECTORY else b""
+    )
     if first and first != name:
         yield _header(name, a, tarfile.LNKTYPE, first, 0, {})
         return
@@ -143,7 +143,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-# -- the other way -----------------------------------------------------------------------------------
+# -- the other way ---------------------------------------------------------------------------------
 
 
 def put(
@@ -239,9 +239,7 @@ def _make_parents(task: Task, directory: Node, path: bytes) -> Node:
     return node
 
 
-def _overwrite(
-    task: Task, node: Node, tar: tarfile.TarFile, member: tarfile.TarInfo
-) -> Node:
+def _overwrite(task: Task, node: Node, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Node:
     fd, _ = node.open(task, os.O_WRONLY | os.O_TRUNC)
     _fill(fd, tar, member)
     return node

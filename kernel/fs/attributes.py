@@ -67,9 +67,7 @@ def change_owner(task: Task, node: Node, owner: int, group: int) -> None:
     if not who.can(CAP_CHOWN):
         if owner != KEEP and (who.fsuid != node.uid or uid != node.uid):
             raise LinuxError(errno.EPERM)
-        if group != KEEP and (
-            who.fsuid != node.uid or not (gid == node.gid or who.in_group(gid))
-        ):
+        if group != KEEP and (who.fsuid != node.uid or not (gid == node.gid or who.in_group(gid))):
             raise LinuxError(errno.EPERM)
     mode = node.mode & 0o7777
     if node.kind != DIRECTORY and (owner != KEEP or group != KEEP):

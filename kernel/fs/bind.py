@@ -1,13 +1,13 @@
 """A host directory or file inside the container: `docker run -v`, and volumes.
 
-Others write here too, perhaps another container that wants out through us: nothing is cached, and every
-host call goes through openat2(2) beneath the mounted directory with no symbolic link followed, so a
-name that turns into a link between our check and our use cannot lead elsewhere.
+Others write here too, perhaps another container that wants out through us: nothing is cached, and
+every host call goes through openat2(2) beneath the mounted directory with no symbolic link
+followed, so a name that turns into a link between our check and our use cannot lead elsewhere.
 
-Owners: our own host user is the container's root, other ids are shown as they are. What chown(2) and the
-like set beyond that is kept in the file's `user.ddock` attribute, which travels with the file and is seen
-by all containers that share a volume; where the host file system has no user attributes it is
-remembered until the container ends.
+Owners: our own host user is the container's root, other ids are shown as they are. What chown(2)
+and the like set beyond that is kept in the file's `user.ddock` attribute, which travels with the
+file and is seen by all containers that share a volume; where the host file system has no user
+attributes it is remembered until the container ends.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class BindFs(FileSystem):
 class BindNode(Node):
     """A name below a bind mount, as the last lookup found it."""
 
-    __slots__ = ("raw", "rdev", "found")
+    __slots__ = ("found", "raw", "rdev")
 
     fs: BindFs
     parent: BindNode | None
@@ -289,7 +289,8 @@ class BindNode(Node):
         try:
             return self.fs.open_at(self.relative(), flags)
         except PermissionError:
-            # The container's root may read what has mode 0200; its host user must ask the mode first.
+            # The container's root may read what has mode 0200; its host user must ask the mode
+            # first.
             with self.opened() as fd:
                 host = os.fstat(fd)
                 if host.st_uid != os.geteuid():
@@ -301,7 +302,7 @@ class BindNode(Node):
                 finally:
                     os.chmod(path, host.st_mode & 0o7777)
 
-    # -- changing this file --------------------------------------------------------------------------
+    # -- changing this file ------------------------------------------------------------------------
 
     def change_mode(self, mode: int) -> None:
         self.change_owner(self.uid, self.gid, mode)
@@ -365,7 +366,7 @@ class BindNode(Node):
                     record = Record(self.uid, self.gid)
                 self.fs.save(fd, record._replace(xattrs=kept or None))
 
-    # -- changing this directory ---------------------------------------------------------------------
+    # -- changing this directory -------------------------------------------------------------------
 
     @contextmanager
     def directory(self) -> Iterator[int]:
@@ -415,9 +416,7 @@ class BindNode(Node):
         assert isinstance(source, BindNode)
         assert isinstance(child, BindNode)
         with source.directory() as old, child.directory() as new:
-            os.link(
-                source.name, child.name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False
-            )
+            os.link(source.name, child.name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
         child.reread()
 
     def link_open_file(self, child: Node, source: bytes) -> None:
@@ -458,7 +457,7 @@ class BindNode(Node):
             linux_fs.rename_flags_at(old, child.name, new, target.name, flags)
         old_name = child.name
         self._drop(child)
-        directory._drop(target)  # noqa: SLF001 - another node of this class
+        directory._drop(target)
         if child.kind == DIRECTORY:
             child.gone = False
             child.parent, child.name = directory, target.name

@@ -15,11 +15,12 @@ MODIFIED: Final = 0
 ADDED: Final = 1
 DELETED: Final = 2
 
-# What the kernel itself puts in a new container (dockerd's init layer): not a change while untouched.
+# What the kernel itself puts in a new container (dockerd's init layer): not a change while
+# untouched.
 PLACEHOLDERS: Final = frozenset(
     (
-        b"/.dockerenv", b"/dev", b"/dev/pts", b"/dev/shm", b"/dev/mqueue", b"/proc", b"/sys", b"/etc",
-        b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf",
+        b"/.dockerenv", b"/dev", b"/dev/pts", b"/dev/shm", b"/dev/mqueue", b"/proc", b"/sys",
+        b"/etc", b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf",
     )
 )  # fmt: skip
 

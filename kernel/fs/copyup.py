@@ -1,8 +1,8 @@
 """Copy-up: a lower file moves to the upper tree the moment it is about to change.
 
-The copy is made in the work directory, its index record is journalled, and a rename puts it in place:
-a kernel that dies in between leaves either the lower file or the whole copy. As in overlayfs without
-`index`, a copy-up breaks hard links between lower names.
+The copy is made in the work directory, its index record is journalled, and a rename puts it in
+place: a kernel that dies in between leaves either the lower file or the whole copy. As in overlayfs
+without `index`, a copy-up breaks hard links between lower names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From a descriptor to a node.
 
 The kernel forgets the files it hands out; when a call names one of them again (fchmod, linkat with
-AT_EMPTY_PATH, /proc/self/fd/N) the host's /proc says what it is. A file that still has its name is that
-name's node. Others get a node of their own that acts through the guest's descriptor.
+AT_EMPTY_PATH, /proc/self/fd/N) the host's /proc says what it is. A file that still has its name is
+that name's node. Others get a node of their own that acts through the guest's descriptor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from kernel.errors import LinuxError
-from kernel.fs.bind import BindFs, BindNode
+from kernel.fs.bind import BindNode
 from kernel.fs.hosterrors import linux_errors
 from kernel.fs.metadata import REGULAR, S_IFMT, SOCKET, head
 from kernel.fs.node import FileSystem, Node
@@ -137,7 +137,7 @@ class UnnamedNode(OverlayNode):
 
 @linux_errors
 class DescriptorNode(Node):
-    """What is open as a guest's descriptor and is not in the container's tree: a pipe, a terminal ..."""
+    """An open file that is not in the container's tree: a pipe, a terminal ..."""
 
     __slots__ = ("_fd", "_task")
 
@@ -194,4 +194,3 @@ def descriptor_name(task: Task, fd: int, root: Node) -> bytes:
         return host
     path_or_none = task.process.container.mounts.guest_path(host, root)
     return path_or_none if path_or_none is not None else b"anon_inode:[file]"
-

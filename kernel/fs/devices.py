@@ -1,10 +1,11 @@
 """Device nodes: /dev as Docker populates it, and what opening a device number gives.
 
-A device node is an entry in the ownership index; opening one of the harmless devices opens the host's
-own. Everything else answers EPERM, as the device cgroup of a real container does.
+A device node is an entry in the ownership index; opening one of the harmless devices opens the
+host's own. Everything else answers EPERM, as the device cgroup of a real container does.
 
-Pseudo terminals are the host's. /dev/pts shows exactly those whose master was opened in this container:
-an O_PATH descriptor pins each, so a number that the host gave to somebody else later is never reached.
+Pseudo terminals are the host's. /dev/pts shows exactly those whose master was opened in this
+container: an O_PATH descriptor pins each, so a number that the host gave to somebody else later is
+never reached.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Opening a FIFO without blocking the kernel, without polling and without threads.
 
-A blocking open sleeps until the other end is opened (fifo(7)). Both ends are opened by this process, so
-it does the rendezvous itself: a reader opens its end at once (non-blocking opens for reading always
-succeed) and then waits; a writer's non-blocking open says ENXIO while there is no reader. The one thing
-only the host knows - does some guest still hold a write end? - is what tee(2) on the read end tells.
+A blocking open sleeps until the other end is opened (fifo(7)). Both ends are opened by this
+process, so it does the rendezvous itself: a reader opens its end at once (non-blocking opens for
+reading always succeed) and then waits; a writer's non-blocking open says ENXIO while there is no
+reader. The one thing only the host knows - does some guest still hold a write end? - is what tee(2)
+on the read end tells.
 """
 
 from __future__ import annotations

@@ -13,14 +13,15 @@ C = TypeVar("C", bound=type)
 
 # Node methods that make host calls which may fail.
 _METHODS: Final = (
-    "change_mode", "change_owner", "copy_up", "create", "entries", "link_open_file", "make_directory",
-    "make_link", "make_node", "make_symlink", "open", "open_unnamed", "readlink", "remove_directory",
-    "rename", "set_times", "set_xattrs", "truncate", "unlink", "xattrs",
+    "change_mode", "change_owner", "copy_up", "create", "entries", "link_open_file",
+    "make_directory", "make_link", "make_node", "make_symlink", "open", "open_unnamed",
+    "readlink", "remove_directory", "rename", "set_times", "set_xattrs", "truncate", "unlink",
+    "xattrs",
 )  # fmt: skip
 
 
 def linux_errors(cls: C) -> C:
-    """Class decorator: the node methods in `cls` raise LinuxError where they would raise OSError."""
+    """Class decorator: node methods raise LinuxError where they would raise OSError."""
     for name in _METHODS:
         method = cls.__dict__.get(name)
         if method is not None:

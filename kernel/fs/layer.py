@@ -1,9 +1,9 @@
 """An image layer's tar stream becomes a layer directory, without root and without trusting the tar.
 
-Every member's directory is looked up inside the new tree, component by component: a link on the way is
-followed as a process rooted there would follow it, and a member that would leave the tree is refused.
-What the host cannot hold - owners, device nodes, attributes, whiteouts - goes to the layer's index.
-The result appears under its name by one rename, or not at all.
+Every member's directory is looked up inside the new tree, component by component: a link on the way
+is followed as a process rooted there would follow it, and a member that would leave the tree is
+refused. What the host cannot hold - owners, device nodes, attributes, whiteouts - goes to the
+layer's index. The result appears under its name by one rename, or not at all.
 
 The format: pax(1), GNU tar's extensions, and the OCI image layer specification for whiteouts.
 """
@@ -37,7 +37,7 @@ class _StrictTarInfo(tarfile.TarInfo):
     """tarfile takes a broken header for the end of the archive; we do not."""
 
     @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # noqa: A002 - the base's name
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tarfile)
         except _BROKEN as error:
@@ -77,8 +77,8 @@ def member_attributes(member: tarfile.TarInfo) -> tuple[dict[bytes, bytes], int]
 def unpack(stream: IO[bytes], directory: bytes) -> int:
     """Make layer directory `directory` of the uncompressed tar `stream`; the sum of file sizes.
 
-    Its parent is made if need be. Raises LayerError for a tar that is corrupt, truncated or hostile,
-    OSError for what the host refuses; then nothing is left behind.
+    Its parent is made if need be. Raises LayerError for a tar that is corrupt, truncated or
+    hostile, OSError for what the host refuses; then nothing is left behind.
     """
     parent = os.path.dirname(directory)
     os.makedirs(parent, exist_ok=True)
@@ -96,8 +96,8 @@ def unpack(stream: IO[bytes], directory: bytes) -> int:
 def apply_layer(stream: IO[bytes], directory: str | bytes) -> int:
     """Fill the existing `directory` with a layer's `root` and index; the sum of file sizes.
 
-    The whole stream is read, also what follows the archive's end. Raises as `unpack` does, and leaves
-    neither `root` nor index then.
+    The whole stream is read, also what follows the archive's end. Raises as `unpack` does, and
+    leaves neither `root` nor index then.
     """
     place = os.fsencode(directory)
     root, index = place + b"/root", place + b"/index.msgpack"
@@ -341,7 +341,7 @@ class _Unpacker:
 
 
 def clean(name: bytes, shown: str) -> bytes:
-    """`name` relative to the layer's root, without `.` and `..`; LayerError if it leaves the root."""
+    """`name` relative to the layer's root, without dots; LayerError if it leaves the root."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":

@@ -156,7 +156,9 @@ class MountTable:
 
         A suffix such as ` (deleted)` stays.
         """
-        if host.startswith((b"/dev/pts/", b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random")):
+        if host.startswith(
+            (b"/dev/pts/", b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random")
+        ):
             return host
         if host in (b"/dev/urandom", b"/dev/tty", b"/dev/ptmx"):
             return host

@@ -1,14 +1,15 @@
 """The mounts a container starts with, from its spec: what runc and dockerd set up for Docker.
 
-Root overlay, /proc, /dev with pts, shm and mqueue, /sys, the three generated files in /etc, then the
-user's binds, volumes and tmpfs in their order. Everything that fails raises OSError or ValueError naming
-the host path; what was opened until then is given back.
+Root overlay, /proc, /dev with pts, shm and mqueue, /sys, the three generated files in /etc, then
+the user's binds, volumes and tmpfs in their order. Everything that fails raises OSError or
+ValueError naming the host path; what was opened until then is given back.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ def open_root(layers: list[bytes], upper: bytes, device: int = os.makedev(0, 0xF
 def build(spec: ContainerSpec, console: bytes | None = None) -> MountTable:
     """All mounts of a container. `console`: the host path of its terminal (`docker run -t`)."""
     os.umask(0)  # modes are what the guests' umasks leave
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))  # trees may be deep
     tmpfs.discard(spec.id, spec.runtime)  # left by a kernel that was killed
     layers = [os.fsencode(layer) for layer in spec.layers]
     root = open_root(layers, os.fsencode(spec.upper))
@@ -128,7 +130,7 @@ class _Builder:
         mounts.mount(mqueue, self.directory(b"/dev/mqueue"))
 
     def generated(self, names: list[str]) -> None:
-        """/etc/hostname, /etc/hosts and /etc/resolv.conf: files of ours, writable in the container."""
+        """/etc/hostname, hosts and resolv.conf: files of ours, writable in the container."""
         contents = {
             "/etc/hostname": self.spec.hostname + "\n",
             "/etc/hosts": hosts(self.spec),

@@ -1,6 +1,7 @@
 """Calls that make, move and remove names: mkdir(2), unlink(2), rename(2), link(2) and their family.
 
-Each checks what fs/namei.c checks, in its order as far as a program can tell, then asks the directory.
+Each checks what fs/namei.c checks, in its order as far as a program can tell, then asks the
+directory.
 """
 
 from __future__ import annotations

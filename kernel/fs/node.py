@@ -1,16 +1,17 @@
 """Names in the container's tree: a node is a directory entry together with its file.
 
-Nodes of the container's own trees (overlay, tmpfs) are cached exactly: there is one node a name, it is
-negative (`kind` 0) while nothing has that name, and it is `gone` for ever once removed or renamed away
-(`moved` then says where to). Whoever holds a node - a working directory, an open directory, a
-process's executable - keeps identity across renames.
+Nodes of the container's own trees (overlay, tmpfs) are cached exactly: there is one node a name, it
+is negative (`kind` 0) while nothing has that name, and it is `gone` for ever once removed or
+renamed away (`moved` then says where to). Whoever holds a node - a working directory, an open
+directory, a process's executable - keeps identity across renames.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kernel.errors import LinuxError
 from kernel.fs.metadata import DIRECTORY, Attributes, head, unpack
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from kernel.credentials import Credentials
     from kernel.fs.openfile import OpenFile
     from kernel.task import Task
+
+
+NO_CHILDREN: Final[Mapping[bytes, Node]] = MappingProxyType({})  # until there is one
 
 
 class Entry(NamedTuple):
@@ -92,7 +96,7 @@ class Node:
         self.moved: Node | None = None
         self.mounted: FileSystem | None = None
         self.packed: bytes | None = None  # canonical stat, while it cannot change behind our back
-        self.children: MutableMapping[bytes, Node] = {}
+        self.children: Mapping[bytes, Node] = NO_CHILDREN
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -251,7 +255,7 @@ class Node:
         raise LinuxError(errno.ENOTDIR)
 
     def owner_of_new(self, who: Credentials, mode: int) -> tuple[tuple[int, int], int]:
-        """((uid, gid), mode) of a file `who` makes in this directory: a setgid directory decides."""
+        """((uid, gid), mode) of a file `who` makes in this directory, which may be setgid."""
         if not self.mode & 0o2000:
             return (who.fsuid, who.fsgid), mode
         if mode & 0o170000 == DIRECTORY:

@@ -1,9 +1,9 @@
 """Flagged descriptors: open files whose calls come to the kernel.
 
 A directory has no host descriptor that lists it as the container sees it; a live /proc file is made
-afresh by each read from its beginning; an O_PATH descriptor only names something. All other open files
-are host descriptors the kernel has forgotten. Like Linux's `struct file`, an OpenFile is shared by the
-descriptors that dup(2) and fork(2) made of it: one position, one set of status flags.
+afresh by each read from its beginning; an O_PATH descriptor only names something. All other open
+files are host descriptors the kernel has forgotten. Like Linux's `struct file`, an OpenFile is
+shared by the descriptors that dup(2) and fork(2) made of it: one position, one set of status flags.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
 """Image layers below, one writable directory above: what every container's root is.
 
-A directory is the union of its parts (the upper one first); a file is in the topmost layer that has it.
-Lower layers never change and only this process writes the upper one, so nodes are cached exactly and
-stat answers come from memory - except for upper files that a guest may be writing through a
-descriptor (`dynamic`), which are asked for each time.
+A directory is the union of its parts (the upper one first); a file is in the topmost layer that has
+it. Lower layers never change and only this process writes the upper one, so nodes are cached
+exactly and stat answers come from memory - except for upper files that a guest may be writing
+through a descriptor (`dynamic`), which are asked for each time.
 
-Host layout invariant: whatever is in the upper tree has real directories of the upper tree above it, so
-joining a node's name to its parent's host path never crosses a symbolic link.
+Host layout invariant: whatever is in the upper tree has real directories of the upper tree above
+it, so joining a node's name to its parent's host path never crosses a symbolic link.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import TYPE_CHECKING, cast
 
 from kernel.errors import LinuxError
@@ -34,6 +35,7 @@ from kernel.fs.owners import PLAIN, Owners, Record
 from kernel.host.linux_fs import (
     AT_FDCWD,
     RENAME_EXCHANGE,
+    fstat_raw,
     link_followed,
     lstat_raw,
     rename_flags,
@@ -48,6 +50,9 @@ HOST_FLAGS = (
     os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT
     | os.O_NOATIME | os.O_TRUNC | os.O_LARGEFILE | os.O_ASYNC
 )  # fmt: skip
+
+
+MOST_NODES = 40_000  # more are pruned: about 0.8 KB each
 
 
 class Part:
@@ -78,7 +83,10 @@ class OverlayFs(FileSystem):
         self.work = work
         self.layers = layers
         self.source = b"overlay"
+        self.written: set[int] = set()  # upper files that were opened for writing, by inode
         self._serial = 0
+        self._count = 0
+        self._most = MOST_NODES
         root = OverlayNode(self, None, b"")
         raw = lstat_raw(upper)
         if isinstance(raw, int):
@@ -95,6 +103,18 @@ class OverlayFs(FileSystem):
             root.save_attributes()
         root.merge()
         self.root: OverlayNode = root
+
+    def enter(self, directory: OverlayNode, child: OverlayNode) -> None:
+        """Make `child` known as an entry of `directory`."""
+        children = directory.children
+        if not isinstance(children, dict):
+            directory.children = children = {}
+        children[child.name] = child
+        self._count += 1
+        if self._count > self._most:
+            self.on_change()  # remembered walks hold nodes, too
+            self._count = prune(self.root)
+            self._most = max(MOST_NODES, 2 * self._count)
 
     def scratch(self) -> bytes:
         """A fresh name in the work directory."""
@@ -132,7 +152,6 @@ class OverlayNode(Node):
 
     fs: OverlayFs
     parent: OverlayNode | None
-    children: dict[bytes, Node]
 
     def __init__(self, fs: OverlayFs, parent: OverlayNode | None, name: bytes) -> None:
         super().__init__(fs, parent, name)
@@ -161,7 +180,7 @@ class OverlayNode(Node):
 
     def new_child(self, name: bytes) -> OverlayNode:
         child = OverlayNode(self.fs, self, name)
-        self.children[name] = child
+        self.fs.enter(self, child)
         return child
 
     def load(self, parent: OverlayNode) -> None:
@@ -208,7 +227,7 @@ class OverlayNode(Node):
         _, ino, nlink, mode, _, _, _, rdev = head(raw)
         record = owners.records.get(ino)
         self.host = path
-        self.host_ino = ino
+        self.host_ino = ino_on_host = ino
         self.owners = owners
         self.upper = upper
         if record is None:
@@ -229,6 +248,8 @@ class OverlayNode(Node):
         packed = with_head(raw, self.fs.device, ino, nlink, mode, uid, gid, rdev)
         if upper and nlink > 1 and kind != DIRECTORY:
             self.dynamic = self.shared = True
+        elif upper and ino_on_host in self.fs.written and kind == REGULAR:
+            self.dynamic = True
         self.packed = None if self.dynamic else packed
         return packed
 
@@ -301,7 +322,9 @@ class OverlayNode(Node):
                 elif item.is_dir(follow_symlinks=False):
                     kind = 4
                 else:
-                    kind = 10 if item.is_symlink() else item.stat(follow_symlinks=False).st_mode >> 12
+                    kind = (
+                        10 if item.is_symlink() else item.stat(follow_symlinks=False).st_mode >> 12
+                    )
                 if record is not None and record.origin:
                     ino = record.origin
                 found[name] = Entry(name, ino, kind)
@@ -318,8 +341,7 @@ class OverlayNode(Node):
         if kind == REGULAR:
             if flags & (os.O_ACCMODE | os.O_TRUNC):
                 self.copy_up(data=not flags & os.O_TRUNC)
-                self.dynamic = True  # from here on guests write it behind our back
-                self.packed = None
+                self.set_written()
             return os.open(self.host, (flags & HOST_FLAGS) | os.O_CLOEXEC), None
         if kind == DIRECTORY:
             fd = os.open(self.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -341,6 +363,12 @@ class OverlayNode(Node):
         """Make sure this file is in the upper tree (`data` False: without its content)."""
         if not self.upper:
             copyup.copy_up(self, data)
+
+    def set_written(self) -> None:
+        """From here on guests may write this file behind our back."""
+        self.dynamic = True
+        self.packed = None
+        self.fs.written.add(self.host_ino)
 
     def record(self) -> Record:
         """This node's index record as it must be to present the current attributes."""
@@ -398,10 +426,9 @@ class OverlayNode(Node):
         mode |= REGULAR
         flags = (flags & HOST_FLAGS) | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(path, flags, host_bits(mode))
-        self.born(cast(OverlayNode, child), path, mode, owner)
+        self.born(cast(OverlayNode, child), path, mode, owner, raw=fstat_raw(fd))
         if flags & os.O_ACCMODE:
-            cast(OverlayNode, child).dynamic = True
-            child.packed = None
+            cast(OverlayNode, child).set_written()
         return fd
 
     def make_directory(self, child: Node, mode: int, owner: tuple[int, int]) -> None:
@@ -445,8 +472,7 @@ class OverlayNode(Node):
         path = self._place(child)
         link_followed(source, AT_FDCWD, path)
         self._named(cast(OverlayNode, child), path)
-        cast(OverlayNode, child).dynamic = True
-        child.packed = None
+        cast(OverlayNode, child).set_written()
 
     def open_unnamed(self, mode: int, owner: tuple[int, int], flags: int) -> int:
         self.copy_up()
@@ -462,6 +488,8 @@ class OverlayNode(Node):
         self._hide(child.name)
         if child.upper:
             os.unlink(child.host)
+            if not child.shared:
+                self.fs.written.discard(child.host_ino)
         self._vanished(child)
 
     def remove_directory(self, child: Node) -> None:
@@ -502,12 +530,12 @@ class OverlayNode(Node):
         if exchange:
             copyup.copy_up_tree(target)
         self.copy_up()
-        path = directory._place(target)  # noqa: SLF001 - another node of this class
+        path = directory._place(target)
         if exchange:
             rename_flags(child.host, path, RENAME_EXCHANGE)
             old_name = child.name
             moved, other = child.move(directory, target.name), target.move(self, old_name)
-            directory._cover_lower(moved)  # noqa: SLF001
+            directory._cover_lower(moved)
             self._cover_lower(other)
         else:
             self._hide(child.name)
@@ -517,7 +545,7 @@ class OverlayNode(Node):
             old_name = child.name
             moved = child.move(directory, target.name)
             self.new_child(old_name)
-            directory._cover_lower(moved)  # noqa: SLF001
+            directory._cover_lower(moved)
         self.packed = directory.packed = None
 
     def move(self, directory: OverlayNode, name: bytes) -> OverlayNode:
@@ -525,7 +553,7 @@ class OverlayNode(Node):
         node = self
         if self.kind == DIRECTORY:
             self.parent, self.name = directory, name
-            directory.children[name] = self
+            self.fs.enter(directory, self)
             self.relocate()
             self.fs.forget_paths()
         else:
@@ -566,11 +594,18 @@ class OverlayNode(Node):
         return self.host + b"/" + child.name
 
     def born(
-        self, child: OverlayNode, path: bytes, mode: int, owner: tuple[int, int], rdev: int = 0
+        self,
+        child: OverlayNode,
+        path: bytes,
+        mode: int,
+        owner: tuple[int, int],
+        rdev: int = 0,
+        raw: bytes | int = 0,
     ) -> None:
-        """Enter the file just made at `path` with these attributes."""
-        raw = lstat_raw(path)
-        assert isinstance(raw, bytes)
+        """Enter the file just made at `path`; `raw`: its host stat, if known."""
+        if isinstance(raw, int):
+            raw = lstat_raw(path)
+            assert isinstance(raw, bytes)
         self.fs.owners.settle(head(raw)[1], fresh_record(mode, owner, rdev))
         self._named(child, path, raw)
 
@@ -582,6 +617,8 @@ class OverlayNode(Node):
             raw = lstat_raw(path)
             assert isinstance(raw, bytes)
         child.dynamic = child.shared = False
+        if head(raw)[2] == 1:
+            self.fs.written.discard(head(raw)[1])
         child.adopt(raw, path, owners, upper=True)
         self.packed = None
 
@@ -611,6 +648,22 @@ class OverlayNode(Node):
             self.fs.forget_paths()
         self.new_child(child.name)
         self.packed = None
+
+
+def prune(directory: OverlayNode) -> int:
+    """Drop the nodes below `directory` that nobody holds; the number of those that stay."""
+    children = cast(dict[bytes, OverlayNode], directory.children)
+    kept = 0
+    for name in list(children):
+        child = children[name]
+        if child.children:
+            kept += prune(child)
+        # Three references: the dictionary's, ours, and the call's argument.
+        if not child.children and child.mounted is None and sys.getrefcount(child) <= 3:
+            del children[name]
+        else:
+            kept += 1
+    return kept
 
 
 def host_bits(mode: int) -> int:

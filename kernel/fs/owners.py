@@ -1,9 +1,9 @@
 """Who owns what: the attributes a host without root cannot hold, keyed by host inode.
 
 A file without a record belongs to root and has the host's mode. Image layers carry a read-only
-`index.msgpack`; a container's upper directory has an append-only `index.journal` of msgpack records,
-folded into one when it has grown. Whiteouts and opaque marks live here too, keyed by the host inode of
-their directory, so renaming a directory moves them with it.
+`index.msgpack`; a container's upper directory has an append-only `index.journal` of msgpack
+records, folded into one when it has grown. Whiteouts and opaque marks live here too, keyed by the
+host inode of their directory, so renaming a directory moves them with it.
 
 Invariant: whoever creates a host file calls `settle`, so a re-used inode never inherits a record.
 """
@@ -22,7 +22,8 @@ _FOLD_BYTES = 256 << 10
 class Record(NamedTuple):
     """One file's attributes. `mode` -1: the host's mode; with type bits it overrides the type too.
 
-    `origin`: the inode number the guest has seen before a copy-up gave the file a new one (0: none).
+    `origin`: the inode number the guest has seen before a copy-up gave the file a new one (0:
+    none).
     """
 
     uid: int = 0
@@ -183,7 +184,9 @@ class Journal(Owners):
         out = [msgpack.packb(("v", VERSION, root_ino))]
         out += [msgpack.packb(("o", ino, *record)) for ino, record in self.records.items()]
         out += [
-            msgpack.packb(("w", ino, name)) for ino, names in self.whiteouts.items() for name in names
+            msgpack.packb(("w", ino, name))
+            for ino, names in self.whiteouts.items()
+            for name in names
         ]
         out += [msgpack.packb(("q", ino)) for ino in self.opaque]
         temporary = self._path + b".new"

@@ -1,13 +1,14 @@
 """From a path to a node: the one walk that every path call makes.
 
-Links are walked here, inside the container's tree: an absolute target starts at the process's root, `..`
-stops there, and leaving a mount goes to the parent of its mountpoint. The host is asked about single
-names only.
+Links are walked here, inside the container's tree: an absolute target starts at the process's root,
+`..` stops there, and leaving a mount goes to the parent of its mountpoint. The host is asked about
+single names only.
 
 Whole paths are remembered per starting directory. An entry is valid while its node is not `gone`;
-what could redirect a path without removing its last node - renaming or removing a directory or a link,
-mounting, changing a directory's permissions - clears everything. Only walks through directories
-that everybody may search enter the shared dictionaries, so a hit needs no permission check.
+what could redirect a path without removing its last node - renaming or removing a directory or a
+link, mounting, changing a directory's permissions - clears everything. Only walks through
+directories that everybody may search enter the shared dictionaries, so a hit needs no permission
+check.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 from kernel.errors import LinuxError
 from kernel.fs.metadata import DIRECTORY, SYMLINK
 from kernel.fs.permissions import CAP_DAC_READ_SEARCH, MAY_EXEC, permitted
-
 from kernel.host.linux_fs import (
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
@@ -41,8 +41,8 @@ Walks = dict[bytes, "Node"]
 class Memory:
     """Remembered walks of processes that share a root directory.
 
-    For each starting directory four dictionaries: (follow, no-follow) walks that anybody may repeat, then
-    those that only a process with CAP_DAC_READ_SEARCH may.
+    For each starting directory four dictionaries: (follow, no-follow) walks that anybody may
+    repeat, then those that only a process with CAP_DAC_READ_SEARCH may.
     """
 
     __slots__ = ("_by_start", "count")
@@ -69,7 +69,7 @@ class Memory:
 
 
 class Walk:
-    """The state of one resolution. `remember` says whether its result may be remembered, and how."""
+    """The state of one resolution. `remember`: whether its result may be remembered."""
 
     __slots__ = ("links", "private", "remember", "root", "scope", "task", "top")
 

@@ -1,7 +1,7 @@
 """Trees that exist only in the kernel: the nodes of /proc, /sys and /dev/pts.
 
-A directory is a function from the task to names; a file's content is made when it is read. Nothing here
-is remembered between two lookups unless it is always the same, since it depends on who asks.
+A directory is a function from the task to names; a file's content is made when it is read. Nothing
+here is remembered between two lookups unless it is always the same, since it depends on who asks.
 """
 
 from __future__ import annotations
@@ -75,8 +75,19 @@ class SyntheticNode(Node):
         t = self.time_ns()
         return pack(
             Attributes(
-                self.fs.device, self.inode(), self.links, self.mode, self.uid, self.gid, self.rdev,
-                self.size, 1024, 0, t, t, t,
+                self.fs.device,
+                self.inode(),
+                self.links,
+                self.mode,
+                self.uid,
+                self.gid,
+                self.rdev,
+                self.size,
+                1024,
+                0,
+                t,
+                t,
+                t,
             )  # fmt: skip
         )
 
@@ -123,6 +134,8 @@ class Directory(SyntheticNode):
 
     def add(self, node: Node) -> Node:
         """Enter `node`, made with this directory as its parent."""
+        if not isinstance(self.children, dict):
+            self.children = {}
         self.children[node.name] = node
         return node
 
@@ -240,7 +253,7 @@ def cast_directory(node: Node) -> Directory:
 
 
 def placeholder() -> int:
-    """A host descriptor that stands for a synthetic file or directory: empty, and nothing's name."""
+    """A host descriptor that stands for a synthetic file: empty, and nothing's name."""
     return os.memfd_create("synthetic", os.MFD_CLOEXEC)
 
 

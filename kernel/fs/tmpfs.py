@@ -1,8 +1,8 @@
 """tmpfs: a private host directory that disappears with the container.
 
-It is an overlay without layers and with its owners only in memory, so it has the same cache and the same
-rules as the root. The directory is in the host's /dev/shm where there is one (its name begins with
-`ddock-` and the container's id, for whoever must clean up after a kernel that was killed).
+It is an overlay without layers and with its owners only in memory, so it has the same cache and the
+same rules as the root. The directory is in the host's /dev/shm where there is one (its name begins
+with `ddock-` and the container's id, for whoever must clean up after a kernel that was killed).
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ class TmpFs(OverlayFs):
         os.mkdir(self.directory, 0o700)
         os.mkdir(self.directory + b"/root", 0o700)
         os.mkdir(self.directory + b"/work", 0o700)
-        super().__init__(
-            [], self.directory + b"/root", Owners(), self.directory + b"/work", device
-        )
+        super().__init__([], self.directory + b"/root", Owners(), self.directory + b"/work", device)
         self.source = b"tmpfs"
         self.size = size or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self.root.change_mode(mode)

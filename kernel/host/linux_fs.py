@@ -132,7 +132,9 @@ def rename_flags(source: bytes, target: bytes, flags: int) -> None:
     rename_flags_at(AT_FDCWD, source, AT_FDCWD, target, flags)
 
 
-def rename_flags_at(source_fd: int, source: bytes, target_fd: int, target: bytes, flags: int) -> None:
+def rename_flags_at(
+    source_fd: int, source: bytes, target_fd: int, target: bytes, flags: int
+) -> None:
     """renameat2(2)."""
     if _renameat2 is None:
         raise OSError(errno.EINVAL, "no renameat2")

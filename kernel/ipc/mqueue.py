@@ -220,7 +220,7 @@ class Queues:
         self._watches[inode] = Watch(process, host_fd, tell)
 
 
-# -- calls on a descriptor -------------------------------------------------------------------------
+# -- calls on a descriptor -----------------------------------------------------------------------
 
 
 def send_now(fd: int, data: bytes, priority: int) -> int:

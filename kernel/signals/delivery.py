@@ -71,7 +71,7 @@ async def deliver(task: Task) -> None:
         task.process.container.kill(task.process, SIGSEGV)
         return
     if reason == Reason.FAULT:
-        _fault(task, host, q[_ARGS], q[_ARGS + 1])
+        _fault(task, q[_ARGS], q[_ARGS + 1])
     elif reason == Reason.SIGRETURN:
         await _sigreturn(task, host)
     elif reason == Reason.BEFORE:
@@ -194,7 +194,7 @@ async def _sigreturn(task: Task, host: frames.HostFrame) -> None:
         task.alt_stack = guest.alt_stack
 
 
-def _fault(task: Task, host: frames.HostFrame, signal: int, info_address: int) -> None:
+def _fault(task: Task, signal: int, info_address: int) -> None:
     """The host's siginfo of a synchronous fault is the guest's, byte for byte."""
     try:
         raw = task.slot.read(info_address, 128)
@@ -215,4 +215,3 @@ def _force(task: Task, info: Info) -> None:
     if task.pending is None:
         task.pending = Pending()
     task.pending.add(info)
-

@@ -37,7 +37,7 @@ class HostFrame:
 
     def __post_init__(self) -> None:
         raw = self.slot.read(self.address + _GREGS_OFFSET, _GREGS.size)
-        self.registers = list(_GREGS.unpack(raw))
+        self.registers: list[int] = list(_GREGS.unpack(raw))
 
     def save(self) -> None:
         """Write the registers back: the handler's return loads them."""
@@ -66,7 +66,9 @@ class HostFrame:
         pointer, size = self._fp()
         if pointer and len(data) == size:
             own = self.slot.read(pointer, _FXSAVE_SIZE)
-            self.slot.write(pointer, data[:_FP_SW_OFFSET] + own[_FP_SW_OFFSET:] + data[_FXSAVE_SIZE:])
+            self.slot.write(
+                pointer, data[:_FP_SW_OFFSET] + own[_FP_SW_OFFSET:] + data[_FXSAVE_SIZE:]
+            )
 
     @property
     def stack_pointer(self) -> int:

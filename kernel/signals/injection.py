@@ -39,15 +39,14 @@ def errands(task: Task, program: Program) -> None:
 
 
 async def with_ttou(task: Task, fd: int, cmd: int, value: int) -> Answer:
-    """A terminal ioctl(fd, cmd, &value); SIGTTOU is blocked on the host when the guest is immune."""
+    """A terminal ioctl(fd, cmd, &value); SIGTTOU is blocked on the host if the guest is immune."""
     nr = task.abi.numbers
     program = Program()
     base = task.slot.address + PAYLOAD
     argument = base + program.store(struct.pack("<i", value))
     mask = base + program.store(bit(SIGTTOU).to_bytes(8, "little"))
     immune = bool(
-        task.blocked & bit(SIGTTOU)
-        or task.process.signals.actions[SIGTTOU].handler == SIG_IGN
+        task.blocked & bit(SIGTTOU) or task.process.signals.actions[SIGTTOU].handler == SIG_IGN
     )
     if immune:
         program.hostcall(nr["rt_sigprocmask"], _SIG_BLOCK, mask, 0, 8)

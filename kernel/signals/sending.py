@@ -55,9 +55,7 @@ def send_to_process(process: Process, info: Info) -> None:
         if not process.unkillable:
             process.container.kill(process, SIGKILL)
         return
-    if _ignored(process, info.signal) and not any(
-        t.blocked & b for t in process.tasks.values()
-    ):
+    if _ignored(process, info.signal) and not any(t.blocked & b for t in process.tasks.values()):
         return
     if not process.signals.pending.add(info):
         return

@@ -56,7 +56,10 @@ def _pack(info: Info) -> bytes:
     if info.signal == SIGCHLD:
         (status,) = struct.unpack_from("<i", body, 8)
     else:
-        integer, pointer = struct.unpack_from("<i", body, 8)[0], struct.unpack_from("<Q", body, 8)[0]
+        integer, pointer = (
+            struct.unpack_from("<i", body, 8)[0],
+            struct.unpack_from("<Q", body, 8)[0],
+        )
     return _RECORD.pack(
         info.signal, info.error, info.code, pid & 0xFFFFFFFF, uid, 0, 0, 0, 0, 0, status,
         integer, pointer, 0, 0, 0, 0, 0, 0, 0, 0, 0,

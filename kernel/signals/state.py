@@ -16,7 +16,12 @@ SIG_DFL, SIG_IGN = 0, 1
 SIGRTMIN = 32
 
 SA_NOCLDSTOP, SA_NOCLDWAIT, SA_SIGINFO = 1, 2, 4
-SA_ONSTACK, SA_RESTART, SA_NODEFER, SA_RESETHAND = 0x0800_0000, 0x1000_0000, 0x4000_0000, 0x8000_0000
+SA_ONSTACK, SA_RESTART, SA_NODEFER, SA_RESETHAND = (
+    0x0800_0000,
+    0x1000_0000,
+    0x4000_0000,
+    0x8000_0000,
+)
 
 SI_USER, SI_KERNEL, SI_QUEUE, SI_TIMER, SI_TKILL = 0, 0x80, -1, -2, -6
 CLD_EXITED, CLD_KILLED, CLD_STOPPED, CLD_CONTINUED = 1, 2, 5, 6
@@ -115,13 +120,9 @@ class Signals:
 
     def reset_for_exec(self) -> None:
         """execve(2): caught signals return to default, ignored ones stay ignored."""
-        self.actions = [
-            a if a.handler == SIG_IGN else _DEFAULT for a in self.actions
-        ]
+        self.actions = [a if a.handler == SIG_IGN else _DEFAULT for a in self.actions]
 
     def ignores(self, signal: int) -> bool:
-        """Would delivery do nothing?"""
+        """Whether delivery would do nothing."""
         handler = self.actions[signal].handler
-        return handler == SIG_IGN or (
-            handler == SIG_DFL and bool(bit(signal) & IGNORED_BY_DEFAULT)
-        )
+        return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(signal) & IGNORED_BY_DEFAULT))

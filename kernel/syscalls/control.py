@@ -20,7 +20,9 @@ _CAP_LAST = 40
     SET_NAME, GET_NAME, GET_SECCOMP, SET_SECCOMP, CAPBSET_READ, CAPBSET_DROP, GET_SECUREBITS,
     SET_SECUREBITS, SET_TIMERSLACK, GET_TIMERSLACK, SET_CHILD_SUBREAPER, GET_CHILD_SUBREAPER,
     SET_NO_NEW_PRIVS, GET_NO_NEW_PRIVS, SET_THP_DISABLE, GET_THP_DISABLE, CAP_AMBIENT,
-) = (1, 2, 3, 4, 7, 8, 15, 16, 21, 22, 23, 24, 27, 28, 29, 30, 36, 37, 38, 39, 41, 42, 47)  # fmt: skip
+) = (
+    1, 2, 3, 4, 7, 8, 15, 16, 21, 22, 23, 24, 27, 28, 29, 30, 36, 37, 38, 39, 41, 42, 47
+)  # fmt: skip
 _AMBIENT_IS_SET, _AMBIENT_RAISE, _AMBIENT_LOWER, _AMBIENT_CLEAR = 1, 2, 3, 4
 _SLACK_NS = 50_000
 
@@ -171,7 +173,7 @@ def close_range(task: Task, first: UInt, last: UInt, flags: Flags) -> Answer:
         return -errno.EINVAL
     files = task.process.files
     if flags & 4:  # CLOSE_RANGE_CLOEXEC
-        for fd, _ in files.items():
+        for fd in list(files):
             if first <= fd <= last:
                 files.set_cloexec(fd, True)
     else:

@@ -51,7 +51,7 @@ F = typing.TypeVar("F", bound=Callable[..., Any])
 def syscall(
     restart: Restart = Restart.NEVER, missing: str = "", name: str | None = None
 ) -> Callable[[F], F]:
-    """Declare a handler. `missing` says in words what it does not do; `name` overrides the function's."""
+    """Declare a handler. `missing` says what it does not do; `name` overrides the function's."""
 
     def register(function: F) -> F:
         handler = Handler(

@@ -1,4 +1,4 @@
-"""Names and directories: mkdir(2), rename(2), getdents64(2), chmod(2), inotify(7) and their family."""
+"""Names and directories: mkdir(2), rename(2), getdents64(2), chmod(2), inotify(7), ..."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ def _descriptor(task: Task, fd: int) -> Node:
     return node_of(task, fd)
 
 
-# -- where a process is ------------------------------------------------------------------------------
+# -- where a process is --------------------------------------------------------------------------
 
 
 @syscall()
@@ -104,7 +104,7 @@ def umask(task: Task, mask: FileMode) -> Answer:
     return old
 
 
-# -- names -------------------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------
 
 
 @syscall()
@@ -208,9 +208,7 @@ def rename(task: Task, oldpath: Path, newpath: Path) -> Answer:
 
 
 @syscall()
-def renameat(
-    task: Task, olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path
-) -> Answer:
+def renameat(task: Task, olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path) -> Answer:
     """renameat(2)."""
     return _rename(task, olddirfd, oldpath, newdirfd, newpath, 0)
 
@@ -231,7 +229,7 @@ def _rename(
     return 0
 
 
-# -- directories -------------------------------------------------------------------------------------
+# -- directories ---------------------------------------------------------------------------------
 
 
 @syscall()
@@ -255,7 +253,7 @@ def _getdents(task: Task, fd: int, address: int, count: int, wide: bool) -> Answ
     return Reply.out(len(data), (address, data)) if data else 0
 
 
-# -- attributes --------------------------------------------------------------------------------------
+# -- attributes ----------------------------------------------------------------------------------
 
 
 @syscall()
@@ -311,9 +309,7 @@ def fchown(task: Task, fd: Fd, owner: Uid, group: Gid) -> Answer:
 
 
 @syscall()
-def fchownat(
-    task: Task, dirfd: DirFd, path: Path, owner: Uid, group: Gid, flags: Flags
-) -> Answer:
+def fchownat(task: Task, dirfd: DirFd, path: Path, owner: Uid, group: Gid, flags: Flags) -> Answer:
     """fchownat(2)."""
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         return -errno.EINVAL
@@ -373,7 +369,7 @@ def truncate(task: Task, path: Path, length: Long) -> Answer:
     return 0
 
 
-# -- watching ----------------------------------------------------------------------------------------
+# -- watching ------------------------------------------------------------------------------------
 
 
 @syscall()

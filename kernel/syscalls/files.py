@@ -126,7 +126,7 @@ def openat2(task: Task, dirfd: DirFd, path: Path, how: InBuffer, size: Size) -> 
     return _open_slowly(task, start, path, flags, mode, resolve)
 
 
-# -- flagged descriptors ---------------------------------------------------------------------------
+# -- flagged descriptors -------------------------------------------------------------------------
 
 
 def _native(task: Task) -> Answer:

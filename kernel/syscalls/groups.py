@@ -132,7 +132,7 @@ async def _tell(task: Task, fd: int, cmd: int, arg: int) -> Answer:
 
 
 async def _set_foreground(task: Task, fd: int, group: int) -> Answer:
-    """TIOCSPGRP. A background caller that blocks or ignores SIGTTOU may; the host must not stop it."""
+    """TIOCSPGRP. A background caller that blocks or ignores SIGTTOU must not be stopped."""
     host = _host_group(task.process.container, group)
     if not host:
         return -errno.ESRCH

@@ -39,7 +39,7 @@ async def _set_owner(task: Task, target: Object, struct_name: str, prefix: str, 
     return raw
 
 
-# -- shared memory ---------------------------------------------------------------------------------
+# -- shared memory -------------------------------------------------------------------------------
 
 
 @syscall(missing="SHM_HUGETLB: ENOMEM, as on a machine without huge pages")
@@ -148,7 +148,7 @@ async def shmctl(task: Task, shmid: Int, cmd: Int, buf: Pointer) -> Answer:
     return 0
 
 
-# -- semaphores ------------------------------------------------------------------------------------
+# -- semaphores ----------------------------------------------------------------------------------
 
 
 @syscall()
@@ -251,7 +251,7 @@ async def _sem_values(
     return (target.values if cmd == _GETVAL else target.pids)[semnum]
 
 
-# -- message queues --------------------------------------------------------------------------------
+# -- message queues ------------------------------------------------------------------------------
 
 
 @syscall()

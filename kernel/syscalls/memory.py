@@ -18,7 +18,7 @@ _NO_FD = (1 << 64) - 1
 
 
 def touches_stub(address: int, length: int) -> bool:
-    """Does [address, address + length) reach into the stub's range (or wrap around)?"""
+    """Whether [address, address + length) reaches into the stub's range (or wraps around)."""
     end = address + length
     return end > 1 << 64 or (address < STUB_END and end > STUB_BASE)
 
@@ -55,7 +55,13 @@ def brk(task: Task, brk: Pointer) -> Answer:
 
 @syscall()
 async def mmap(
-    task: Task, addr: Pointer, len: Size, prot: ULong, flags: ULong, fd: Fd, off: Offset  # noqa: A002
+    task: Task,
+    addr: Pointer,
+    len: Size,
+    prot: ULong,
+    flags: ULong,
+    fd: Fd,
+    off: Offset,
 ) -> Answer:
     """mmap(2) of file text, of a flagged descriptor, or over a checked range."""
     if flags & (_MAP_FIXED | _MAP_FIXED_NOREPLACE) and touches_stub(addr, len):
@@ -71,13 +77,13 @@ async def mmap(
 
 
 @syscall()
-def munmap(task: Task, addr: Pointer, len: Size) -> Answer:  # noqa: A002
+def munmap(task: Task, addr: Pointer, len: Size) -> Answer:
     """munmap(2) of a range that reaches into the stub's."""
     return -errno.EINVAL if touches_stub(addr, len) else Reply.hostcall("munmap", addr, len)
 
 
 @syscall()
-def mprotect(task: Task, start: Pointer, len: Size, prot: ULong) -> Answer:  # noqa: A002
+def mprotect(task: Task, start: Pointer, len: Size, prot: ULong) -> Answer:
     """mprotect(2) of a range that reaches into the stub's."""
     if touches_stub(start, len):
         return -errno.ENOMEM

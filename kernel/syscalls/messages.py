@@ -32,7 +32,7 @@ _GATHER_BUFFERS: Final = 32
 _ARGS: Final = Slot.ARGS // 8
 
 
-# -- sending ---------------------------------------------------------------------------------------
+# -- sending -------------------------------------------------------------------------------------
 
 
 @syscall(restart=Restart.ALWAYS)
@@ -155,7 +155,7 @@ async def sendmmsg(task: Task, fd: Fd, msg: Pointer, vlen: UInt, flags: Flags) -
     return done
 
 
-# -- receiving -------------------------------------------------------------------------------------
+# -- receiving -----------------------------------------------------------------------------------
 
 
 @syscall(restart=Restart.ALWAYS)

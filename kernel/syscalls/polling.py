@@ -13,7 +13,7 @@ from kernel.task import Task
 
 
 async def _under_mask(task: Task, mask: bytes | None, name: str, *args: int) -> int:
-    """Make a host call under signal mask `mask`; the old one is back when a handler's frame is made."""
+    """Make a host call under `mask`; the old one is back when a handler's frame is made."""
     if mask is None:
         return await task.hostcall(name, *args)
     if len(mask) < 8:
@@ -59,9 +59,7 @@ async def pselect6(
             if size != 8:
                 return -errno.EINVAL
             mask = await task.copy_in(address, 8)
-    return await _under_mask(
-        task, mask, "pselect6", nfds, readfds, writefds, exceptfds, timeout, 0
-    )
+    return await _under_mask(task, mask, "pselect6", nfds, readfds, writefds, exceptfds, timeout, 0)
 
 
 @syscall()
@@ -77,6 +75,4 @@ async def epoll_pwait(
     """epoll_pwait(2)."""
     if sigmask is not None and sigsetsize != 8:
         return -errno.EINVAL
-    return await _under_mask(
-        task, sigmask, "epoll_pwait", epfd, events, maxevents, timeout, 0, 8
-    )
+    return await _under_mask(task, sigmask, "epoll_pwait", epfd, events, maxevents, timeout, 0, 8)

@@ -84,9 +84,7 @@ def _clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, 
         host_flags |= CLONE_PARENT_SETTID
     if not thread:
         host_flags |= CLONE_PARENT
-    program.op(
-        Op.CLONE, host_flags, 0, tid_at, child_tid, tls, slot.address, flags=Op.CHECKED
-    )
+    program.op(Op.CLONE, host_flags, 0, tid_at, child_tid, tls, slot.address, flags=Op.CHECKED)
     program.do(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8)
     if flags & CLONE_PARENT_SETTID and not flags & CLONE_VM:
         program.op(Op.STORE32, parent_tid, child.tid)
@@ -172,7 +170,7 @@ def _unborn(task: Task, child: Task, number: int) -> Answer:
     return Reply.program(program)
 
 
-# -- execve ----------------------------------------------------------------------------------------------
+# -- execve --------------------------------------------------------------------------------------
 
 
 @syscall()

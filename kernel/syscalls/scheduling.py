@@ -90,7 +90,7 @@ def _require_same_user(task: Task, other: Task) -> None:
         raise LinuxError(errno.EPERM)
 
 
-# -- nice values -----------------------------------------------------------------------------------
+# -- nice values ---------------------------------------------------------------------------------
 
 
 def _chosen(task: Task, which: int, who: int) -> list[Task]:
@@ -141,7 +141,7 @@ def _require_nice(task: Task, nice: int) -> None:
         raise LinuxError(errno.EACCES)
 
 
-# -- policies --------------------------------------------------------------------------------------
+# -- policies ------------------------------------------------------------------------------------
 
 
 def _check_policy(task: Task, target: Task, policy: int, priority: int) -> None:
@@ -238,7 +238,7 @@ def sched_getattr(task: Task, pid: Pid, attr: Pointer, size: UInt, flags: Flags)
     return Reply.out(0, (attr, packed))
 
 
-# -- processors ------------------------------------------------------------------------------------
+# -- processors ----------------------------------------------------------------------------------
 
 
 @syscall()
@@ -264,7 +264,7 @@ def sched_getaffinity(task: Task, pid: Pid, len: UInt, user_mask_ptr: Pointer) -
     return result if result < 0 else Reply.out(result, (user_mask_ptr, buffer.raw[:result]))
 
 
-# -- input and output ------------------------------------------------------------------------------
+# -- input and output ----------------------------------------------------------------------------
 
 
 @syscall(missing="IOPRIO_WHO_PGRP and IOPRIO_WHO_USER")

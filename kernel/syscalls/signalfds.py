@@ -1,4 +1,4 @@
-"""signalfd(2): the guest's descriptor is one end of a socket pair; records are written to the other."""
+"""signalfd(2): the guest's descriptor is one end of a socket pair, records come from the other."""
 
 import errno
 import os

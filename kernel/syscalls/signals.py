@@ -7,6 +7,7 @@ import struct
 from codegen.layout import Slot
 from kernel.abi import InStruct, Int, Pid, Pointer, SignalNumber, Size
 from kernel.errors import LinuxError
+from kernel.pidfds import pid_of_pidfd
 from kernel.process import Process
 from kernel.reply import Answer, Reply
 from kernel.signals.sending import deliverable, send_to_process, send_to_task, user_info
@@ -23,7 +24,6 @@ from kernel.signals.state import (
     bit,
 )
 from kernel.syscalls.declare import Restart, syscall
-from kernel.syscalls.waiting import pid_of_pidfd
 from kernel.task import Task, Waiter
 
 _ACTION = struct.Struct("<4Q")
@@ -59,9 +59,7 @@ def rt_sigaction(
 
 
 @syscall()
-def rt_sigprocmask(
-    task: Task, how: Int, nset: InStruct, oset: Pointer, sigsetsize: Size
-) -> Answer:
+def rt_sigprocmask(task: Task, how: Int, nset: InStruct, oset: Pointer, sigsetsize: Size) -> Answer:
     """rt_sigprocmask(2)."""
     if sigsetsize != 8:
         return -errno.EINVAL
@@ -184,7 +182,7 @@ def sigaltstack(task: Task, uss: InStruct, uoss: Pointer) -> Answer:
     return Reply.out(0, (uoss, old)) if uoss else 0
 
 
-# -- sending -----------------------------------------------------------------------------------------------
+# -- sending -------------------------------------------------------------------------------------
 
 
 def _may_signal(task: Task, target: Process, signal: int) -> bool:
@@ -311,4 +309,3 @@ async def pidfd_send_signal(
             chosen = _queued(task, target, sig, info)
         send_to_process(target, chosen)
     return 0
-

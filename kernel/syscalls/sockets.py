@@ -46,7 +46,7 @@ _LONGEST_PAUSE: Final = 0.02
 _ARGS: Final = Slot.ARGS // 8
 
 
-# -- making sockets --------------------------------------------------------------------------------
+# -- making sockets ------------------------------------------------------------------------------
 
 
 @syscall(missing="raw and packet sockets: EPERM; netlink other than NETLINK_ROUTE; vsock, alg")
@@ -106,7 +106,7 @@ def socketpair(task: Task, domain: Int, type: Int, protocol: Int, sv: Pointer) -
     return Reply.descriptors(files, out=sv)
 
 
-# -- addresses -------------------------------------------------------------------------------------
+# -- addresses -----------------------------------------------------------------------------------
 
 
 @syscall(missing="IP_FREEBIND, IP_TRANSPARENT")
@@ -273,7 +273,7 @@ async def accept(task: Task, sockfd: Fd, addr: Pointer, addrlen: Pointer) -> Ans
     return await accept4(task, sockfd, addr, addrlen, 0)
 
 
-# -- options ---------------------------------------------------------------------------------------
+# -- options -------------------------------------------------------------------------------------
 
 
 @syscall()

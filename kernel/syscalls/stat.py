@@ -62,9 +62,7 @@ def fstat(task: Task, fd: HostStat, statbuf: Pointer) -> Answer:
 
 
 @syscall()
-def newfstatat(
-    task: Task, dirfd: DirFd, path: Path, statbuf: Pointer, flags: Flags
-) -> Answer:
+def newfstatat(task: Task, dirfd: DirFd, path: Path, statbuf: Pointer, flags: Flags) -> Answer:
     """fstatat(2)."""
     if dirfd == AT_FDCWD or path[:1] == b"/":
         fs = task.fs
@@ -205,5 +203,3 @@ def _statfs(fs: FileSystem) -> bytes:
     return _STATFS.pack(
         fs.magic, block, blocks, free, available, files, files_free, fs.id, 0, name, block, flags
     )
-
-

@@ -27,9 +27,7 @@ _TIMER_LIMIT = 1 << 12
 def _real_timer(task: Task) -> Timer:
     process = task.process
     if process.real_timer is None:
-        process.real_timer = Timer(
-            lambda: send_to_process(process, Info(SIGALRM, SI_KERNEL))
-        )
+        process.real_timer = Timer(lambda: send_to_process(process, Info(SIGALRM, SI_KERNEL)))
     return process.real_timer
 
 
@@ -61,9 +59,7 @@ def setitimer(task: Task, which: Int, value: InStruct, ovalue: Pointer) -> Answe
     interval_s, interval_us, value_s, value_us = _ITIMERVAL.unpack(value or bytes(32))
     if not (0 <= interval_us < 10**6 and 0 <= value_us < 10**6) or interval_s < 0 or value_s < 0:
         return -errno.EINVAL
-    timer.set(
-        (value_s * 10**6 + value_us) * 1000, (interval_s * 10**6 + interval_us) * 1000
-    )
+    timer.set((value_s * 10**6 + value_us) * 1000, (interval_s * 10**6 + interval_us) * 1000)
     return Reply.out(0, (ovalue, old)) if ovalue else 0
 
 
@@ -124,9 +120,7 @@ def _timer(task: Task, number: int) -> tuple[Timer, int]:
 
 
 def _itimerspec(timer: Timer) -> bytes:
-    return _ITIMERVAL.pack(
-        *divmod(timer.interval_ns, 10**9), *divmod(timer.remaining_ns(), 10**9)
-    )
+    return _ITIMERVAL.pack(*divmod(timer.interval_ns, 10**9), *divmod(timer.remaining_ns(), 10**9))
 
 
 @syscall()

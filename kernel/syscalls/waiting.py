@@ -1,11 +1,11 @@
 """wait4 and waitid: what became of the children."""
 
 import errno
-import os
 import struct
 
 from kernel.abi import Flags, Int, Pid, Pointer
 from kernel.errors import LinuxError
+from kernel.pidfds import pid_of_pidfd
 from kernel.process import Process
 from kernel.reply import Answer, Reply
 from kernel.signals.sending import child_info
@@ -65,25 +65,6 @@ async def waitid(
     if ru:
         outs.append((ru, rusage(*child.rusage)))
     return Reply.out(0, *outs) if outs else 0
-
-
-async def pid_of_pidfd(task: Task, fd: int) -> int:
-    """The guest pid a pidfd of the guest refers to, 0 if it is long gone. EBADF: no pidfd."""
-    container = task.process.container
-    taken = await task.take_fd(fd)
-    try:
-        inode = os.fstat(taken).st_ino
-        with open(f"/proc/self/fdinfo/{taken}", encoding="ascii") as info:
-            fields = dict(line.split(":", 1) for line in info if ":" in line)
-    finally:
-        os.close(taken)
-    if "Pid" not in fields:
-        raise LinuxError(errno.EBADF)
-    host_pid = int(fields["Pid"])
-    for process in container.pids.values():
-        if process.host_pid == host_pid:
-            return process.pid
-    return container.pidfd_inodes.get(inode, 0)
 
 
 class _Selector:

@@ -132,9 +132,7 @@ def _check(task: Task, node: Node, name: bytes, want: int) -> None:
         raise LinuxError(errno.EOPNOTSUPP)  # system.*: no access control lists here
 
 
-def _set(
-    task: Task, node: Node, name: bytes, value: bytes, size: int, flags: int
-) -> int:
+def _set(task: Task, node: Node, name: bytes, value: bytes, size: int, flags: int) -> int:
     if flags & ~(_XATTR_CREATE | _XATTR_REPLACE):
         return -errno.EINVAL
     if size > _VALUE_MAX:

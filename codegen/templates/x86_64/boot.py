@@ -135,4 +135,3 @@ def _install_handlers(s: Stub) -> None:
     a.inc(rbx.low32)
     a.cmp(rbx.low32, 64)
     a.jbe(loop)
-

@@ -30,9 +30,9 @@ from codegen.layout import REGISTER_ORDER_X86_64, Slot
 ARGUMENTS: tuple[Reg, ...] = (rdi, rsi, rdx, r10, r8, r9)
 TABLE_SIZE = 512  # system call numbers the dispatch tables cover
 
-_BY_NAME = {
-    str(r): r for r in (rbx, rbp, rsp, r12, r13, r14, r15, rdi, rsi, rdx, r10, r8, r9)
-} | {"rip": rcx}
+_BY_NAME = {str(r): r for r in (rbx, rbp, rsp, r12, r13, r14, r15, rdi, rsi, rdx, r10, r8, r9)} | {
+    "rip": rcx
+}
 SAVED: tuple[tuple[int, Reg], ...] = tuple(
     (Slot.REGS + 8 * i, _BY_NAME[name]) for i, name in enumerate(REGISTER_ORDER_X86_64)
 )

@@ -67,7 +67,9 @@ NATIVE: dict[str, str] = {
         ),
         "native",
     ),
-    **dict.fromkeys(("munmap", "mprotect", "madvise", "msync", "mincore", "mlock", "munlock"), "mem"),
+    **dict.fromkeys(
+        ("munmap", "mprotect", "madvise", "msync", "mincore", "mlock", "munlock"), "mem"
+    ),
     "futex": "futex",
     "mremap": "mremap",
     "mmap": "mmap",
@@ -101,7 +103,7 @@ def _require_plain(s: Stub, register: Reg) -> None:
 
 
 def _require_outside(s: Stub) -> None:
-    """To `slow` if [rdi, rdi+rsi) touches the stub's range. Ends past it are the host's to judge."""
+    """To `slow` if [rdi, rdi+rsi) touches the stub's range. Ends past it are the host's."""
     a = s.a
     outside = a.label("outside")
     a.mov(r11, rdi)
@@ -243,7 +245,7 @@ def identities(s: Stub) -> None:
 
 
 def set_tid_address(s: Stub) -> None:
-    """set_tid_address(2): the host clears the address at exit; the answer is the guest's own tid."""
+    """set_tid_address(2): the host clears the address at exit; we answer the guest's tid."""
     a = s.a
     s.bind("set_tid_address")
     a.mov(gs(Slot.SAVED_RCX), rcx)
@@ -277,4 +279,3 @@ def tables(s: Stub, numbers: Mapping[str, int]) -> None:
     s.bind("dispatch_table")
     for number in range(TABLE_SIZE):
         s.a.pointer(s[by_number.get(number, "slow")])
-

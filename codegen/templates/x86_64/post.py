@@ -28,7 +28,6 @@ from codegen.asm.x86_64 import (
     rbx,
     rcx,
     rdi,
-    rdx,
     rsi,
     rsp,
 )

@@ -329,7 +329,7 @@ def clone(s: Stub) -> None:
 
 
 def common_start(s: Stub, slot: object) -> None:
-    """What every new thread does once GS is its slot: no inheritance, alternate stack, death signal."""
+    """What a new thread does once GS is its slot: no inheritance, own stack, death signal."""
     a = s.a
     assert slot in (rbx, r14)
     a.mov(rdi, gs(Slot.SELF))

@@ -213,5 +213,3 @@ def _windows(s: Stub) -> None:
     s.bind("restorer")
     s.host_call(HostCall.RT_SIGRETURN)
     a.ud2()
-
-

@@ -1,4 +1,4 @@
-"""/sys/fs/cgroup: the container's cgroup v2 root, as much of it as run times read to size themselves."""
+"""/sys/fs/cgroup: the container's cgroup v2 root, as much of it as run times read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """/proc/PID/maps and its relatives: the host's, without the stub and with the container's paths.
 
-Hidden are the stub with its slots, and the low tables that patched text jumps through. Text that runs
-from the translation cache is shown as the file it was made from, which the mapping before it names.
+Hidden are the stub with its slots, and the low tables that patched text jumps through. Text that
+runs from the translation cache is shown as the file it was made from, which the mapping before it
+names.
 """
 
 from __future__ import annotations
@@ -16,28 +17,27 @@ from kernel.fs.proc import host
 if TYPE_CHECKING:
     from kernel.fs.node import FileSystem
     from kernel.process import Process
-    from kernel.task import Task
 
 STUB: Final = range(0x6800_0000_0000, 0x6801_0000_0000)
 LOW_TABLES: Final = range(0x050F_0000, 0x0516_0000)
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)")
 
 
-def maps(task: Task, process: Process) -> bytes:
+def maps(process: Process) -> bytes:
     """/proc/PID/maps."""
-    return b"".join(line for line, _ in _mappings(task, process, b"maps"))
+    return b"".join(line for line, _ in _mappings(process, b"maps"))
 
 
-def smaps(task: Task, process: Process) -> bytes:
+def smaps(process: Process) -> bytes:
     """/proc/PID/smaps."""
-    return b"".join(line + details for line, details in _mappings(task, process, b"smaps"))
+    return b"".join(line + details for line, details in _mappings(process, b"smaps"))
 
 
-def smaps_rollup(task: Task, process: Process) -> bytes:
+def smaps_rollup(process: Process) -> bytes:
     """/proc/PID/smaps_rollup: the sums of smaps."""
     totals: dict[bytes, int] = {}
     first, last = None, b"0"
-    for line, details in _mappings(task, process, b"smaps"):
+    for line, details in _mappings(process, b"smaps"):
         start, _, rest = line.partition(b"-")
         first = first or start
         last = rest.partition(b" ")[0]
@@ -52,9 +52,8 @@ def smaps_rollup(task: Task, process: Process) -> bytes:
     return b"".join(out)
 
 
-def _mappings(task: Task, process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _mappings(process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(header line, detail lines) of each mapping the guest may see."""
-    mounts = process.container.mounts
     cache = os.fsencode(getattr(process.container.spec, "cache", "")) or b"\0"
     header = b""
     details: list[bytes] = []
@@ -91,9 +90,7 @@ def _hidden(process: Process, start: int, end: int) -> bool:
     return process.patchable and start < LOW_TABLES.stop and end > LOW_TABLES.start
 
 
-def _translate(
-    process: Process, path: bytes, device: bytes, ino: bytes
-) -> tuple[bytes, bytes]:
+def _translate(process: Process, path: bytes, device: bytes, ino: bytes) -> tuple[bytes, bytes]:
     mounts = process.container.mounts
     plain = path.replace(b"\\012", b"\n")
     if plain.startswith((b"/memfd:", b"/SYSV", b"/dev/zero", b"/dev/shm/ddock-slot")):

@@ -61,8 +61,7 @@ def route(task: Task) -> bytes:
 def if_inet6(task: Task) -> bytes:
     """/proc/net/if_inet6."""
     return b"".join(
-        b"%s %02x %02x 10 80 %8s\n"
-        % (d.address6.hex().encode(), d.index, d.prefix6, d.name)
+        b"%s %02x %02x 10 80 %8s\n" % (d.address6.hex().encode(), d.index, d.prefix6, d.name)
         for d in _devices(task)
         if d.address6 is not None
     )

@@ -1,7 +1,7 @@
 """/proc/PID: one directory a process, and one below task/ a thread.
 
-Who may look: the mode bits decide, and for what tells of a process's memory, files or environment also
-the rule of ptrace(2) (same ids, or CAP_SYS_PTRACE).
+Who may look: the mode bits decide, and for what tells of a process's memory, files or environment
+also the rule of ptrace(2) (same ids, or CAP_SYS_PTRACE).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ProcessDirectory(Directory):
         self.process = process
         self.thread = thread
         task = thread or process.leader
-        if task is not None and getattr(process, "dumpable", 1):
+        if task is not None:
             self.uid, self.gid = task.credentials.euid, task.credentials.egid
 
     @property
@@ -157,7 +157,7 @@ def _link(
     return make
 
 
-# -- links -------------------------------------------------------------------------------------------
+# -- links -----------------------------------------------------------------------------------------
 
 
 def _exe(_task: Task, process: Process) -> Node:
@@ -193,7 +193,7 @@ def _root(_task: Task, process: Process) -> Node:
     return _leader(process).fs.root
 
 
-# -- descriptors -------------------------------------------------------------------------------------
+# -- descriptors -----------------------------------------------------------------------------------
 
 
 def descriptors(process: Process) -> list[int]:
@@ -296,7 +296,7 @@ def _guest_fdinfo(task: Task, fd: int, text: bytes) -> bytes:
     return b"".join(rows)
 
 
-# -- small directories -------------------------------------------------------------------------------
+# -- small directories -----------------------------------------------------------------------------
 
 
 def _tasks(directory: ProcessDirectory, name: bytes) -> SyntheticNode:
@@ -333,11 +333,11 @@ def _attributes(directory: ProcessDirectory, name: bytes) -> SyntheticNode:
     return node
 
 
-def _network(directory: ProcessDirectory, name: bytes) -> SyntheticNode:
+def _network(directory: ProcessDirectory, _name: bytes) -> SyntheticNode:
     return directory.fs.network  # type: ignore[attr-defined,no-any-return]
 
 
-# -- what can be written -----------------------------------------------------------------------------
+# -- what can be written ---------------------------------------------------------------------------
 
 
 def _set_comm(task: Task, process: Process, thread: Task | None, data: bytes) -> None:
@@ -392,7 +392,7 @@ _NODES: Final[dict[bytes, Maker]] = {
     b"io": _file(_host(b"io"), 0o400, private=True),
     b"limits": _file(lambda _t, process, _th: status.limits(process)),
     b"loginuid": _file(_fixed(b"4294967295"), 0o644),
-    b"maps": _file(lambda t, p, _th: memory.maps(t, p), private=True),
+    b"maps": _file(lambda _t, p, _th: memory.maps(p), private=True),
     b"mountinfo": _file(lambda t, p, _th: mountinfo.mountinfo(t, _leader(p))),
     b"mounts": _file(lambda t, p, _th: mountinfo.mounts(t, _leader(p))),
     b"mountstats": _file(lambda t, p, _th: mountinfo.mountstats(t, _leader(p)), 0o400),
@@ -414,15 +414,16 @@ _NODES: Final[dict[bytes, Maker]] = {
     b"schedstat": _file(_host(b"schedstat")),
     b"sessionid": _file(_fixed(b"4294967295")),
     b"setgroups": _file(_fixed(b"allow\n"), 0o644),
-    b"smaps": _file(lambda t, p, _th: memory.smaps(t, p), private=True),
-    b"smaps_rollup": _file(lambda t, p, _th: memory.smaps_rollup(t, p), private=True),
+    b"smaps": _file(lambda _t, p, _th: memory.smaps(p), private=True),
+    b"smaps_rollup": _file(lambda _t, p, _th: memory.smaps_rollup(p), private=True),
     b"stat": _file(lambda _t, p, th: status.stat(p, th), live=True),
     b"statm": _file(_host(b"statm"), live=True),
     b"status": _file(lambda _t, p, th: status.status(p, th), live=True),
     b"task": _tasks,
-    b"timens_offsets": _file(_fixed(b"monotonic           0         0\nboottime            0         0\n")),
+    b"timens_offsets": _file(
+        _fixed(b"monotonic           0         0\nboottime            0         0\n")
+    ),
     b"timerslack_ns": _file(_fixed(b"50000\n"), 0o666),
     b"uid_map": _file(_id_map, 0o644),
     b"wchan": _file(_fixed(b"0")),
 }
-

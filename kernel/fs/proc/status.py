@@ -159,7 +159,7 @@ def _limit(value: int) -> bytes:
 
 
 def strings(process: Process, values: list[bytes], which: str) -> bytes:
-    """cmdline or environ: from the guest's memory, where setproctitle(3) writes, else as started."""
+    """cmdline or environ: from the guest's memory (setproctitle(3)), else as started."""
     area = getattr(process, which, None)
     if area and area[0] and not process.zombie:
         data = host.read_memory(process, *area)

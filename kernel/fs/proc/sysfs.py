@@ -1,7 +1,7 @@
-"""/sys: processors, memory and devices as the host has them, read-only; and nothing else of the host.
+"""/sys: processors, memory and devices as the host has them, and nothing else of the host.
 
-Only the listed subtrees of the host's /sys are passed on, names and small text files below them. Links
-are followed where they stay in such a subtree, so nobody walks out of it.
+Only the listed subtrees of the host's /sys are passed on, names and small text files below them.
+Links are followed where they stay in such a subtree, so nobody walks out of it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def passed_on(parent: Node, name: bytes, path: bytes) -> Node:
 
     def find(directory: Node, entry: bytes) -> Node | None:
         below = path + b"/" + entry
-        if entry in (b"uevent",) or os.path.islink(below):
+        if entry == b"uevent" or os.path.islink(below):
             return None
         if os.path.isdir(below):
             return passed_on(directory, entry, below)

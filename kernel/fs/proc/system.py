@@ -1,4 +1,4 @@
-"""/proc/meminfo and other files about the whole machine: the host's, where it is the container's too."""
+"""/proc/meminfo and other files about the whole machine: mostly the host's."""
 
 from __future__ import annotations
 
@@ -32,10 +32,6 @@ def _fixed(data: bytes) -> Maker:
     return lambda _task: data
 
 
-def _version(_task: Task) -> bytes:
-    return host.read(b"/proc/version")
-
-
 def _loadavg(task: Task) -> bytes:
     """The host's averages; processes and the last pid are the container's."""
     fields = host.read(b"/proc/loadavg").split()[:3] or [b"0.00"] * 3
@@ -43,15 +39,6 @@ def _loadavg(task: Task) -> bytes:
     threads = sum(len(process.tasks) for process in pids.values())
     last = max(pids, default=1)
     return b"%s 1/%d %d\n" % (b" ".join(fields), max(1, threads), last)
-
-
-def _meminfo(task: Task) -> bytes:
-    """The host's; Docker shows the host's even when the container has a limit."""
-    return host.read(b"/proc/meminfo")
-
-
-def _cpuinfo(_task: Task) -> bytes:
-    return host.read(b"/proc/cpuinfo")
 
 
 def _swaps(_task: Task) -> bytes:
@@ -87,7 +74,7 @@ FILES: Final[dict[str, Maker]] = {
     "cgroups": _cgroups,
     "cmdline": _fixed(b"quiet\n"),
     "consoles": _fixed(b""),
-    "cpuinfo": _cpuinfo,
+    "cpuinfo": _same("cpuinfo"),
     "crypto": _same("crypto"),
     "devices": _fixed(_DEVICES),
     "filesystems": _fixed(_FILESYSTEMS),
@@ -108,7 +95,7 @@ FILES: Final[dict[str, Maker]] = {
         b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid"
         b"  cgid      atime      dtime      ctime                   rss                  swap"
     ),
-    "version": _version,
+    "version": _same("version"),
     "zoneinfo": _same("zoneinfo"),
 }
 
@@ -117,7 +104,7 @@ LIVE: Final[dict[str, Maker]] = {
     "diskstats": _fixed(b""),
     "interrupts": _same("interrupts"),
     "loadavg": _loadavg,
-    "meminfo": _meminfo,
+    "meminfo": _same("meminfo"),  # as Docker, whatever the container's limit
     "pressure/cpu": _same("pressure/cpu"),
     "pressure/io": _same("pressure/io"),
     "pressure/memory": _same("pressure/memory"),

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kernel.task import Task
 
 
-
 class ProcFs(SyntheticFs):
     """proc for one container: that of the first task which comes here."""
 
@@ -37,9 +36,7 @@ class ProcFs(SyntheticFs):
         fill(self.network, network.FILES)
         root.add(Link(root, b"self", lambda task: b"%d" % task.process.pid))
         root.add(
-            Link(
-                root, b"thread-self", lambda task: b"%d/task/%d" % (task.process.pid, task.tid)
-            )
+            Link(root, b"thread-self", lambda task: b"%d/task/%d" % (task.process.pid, task.tid))
         )
         root.add(Link(root, b"mounts", lambda _task: b"self/mounts"))
         root.add(Link(root, b"net", lambda _task: b"self/net"))
@@ -99,5 +96,3 @@ class ProcRoot(Directory):
             for pid in sorted(self.fs.processes())
         ]
         return found
-
-
