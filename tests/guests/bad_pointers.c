@@ -70,7 +70,9 @@ int main(void)
     RAW(SYS_statfs, ".", BAD);
     RAW(SYS_wait4, -1, BAD, WNOHANG, NULL);
     RAW(SYS_execve, BAD, NULL, NULL);
-    RAW(SYS_execve, "f", BAD, NULL);
+    put("program", "#!/bin/sh\n");
+    chmod("program", 0755);
+    RAW(SYS_execve, "program", BAD, NULL);
     RAW(SYS_bind, s[0], BAD, 16);
     RAW(SYS_getsockname, s[0], BAD, BAD);
     RAW(SYS_sendmsg, s[0], BAD, 0);

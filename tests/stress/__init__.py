@@ -1,0 +1,1 @@
+"""Storms of processes, pipes, signals, files and sockets in many containers at once."""
