@@ -216,7 +216,7 @@ class FakeTask(Task):
             return answer.host_fd
         if isinstance(answer, DescriptorsReply):
             numbers = [fd for fd, _, _ in answer.files]
-            out: Any = answer.out
+            out: Any = answer.address
             self.fds += numbers
             ctypes.memmove(out, struct.pack("<2i", *numbers), 8)
             return answer.result
