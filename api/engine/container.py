@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.engine.errors import Conflict
 from api.engine.home import write_json
+from api.engine.host_config import log_limits
 from api.engine.logs import ContainerLog
 from api.engine.mounts import MountPoint
 from api.engine.run import Exit, Run
@@ -62,8 +63,11 @@ class Container:
         self.record = record
         self.directory = directory
         self.lock = asyncio.Lock()
+        log = record.host["LogConfig"]
         self.log = ContainerLog(
-            directory / f"{record.id}.log", keep=record.host["LogConfig"]["Type"] != "none"
+            directory / f"{record.id}.log",
+            keep=log["Type"] != "none",
+            limits=log_limits(log["Type"], log["Config"]),
         )
         self.run: Run | None = None
         self.execs: dict[str, Exec] = {}

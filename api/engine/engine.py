@@ -24,6 +24,7 @@ from api.engine.runtime import DEFAULT_ZYGOTE, Runtime
 from api.engine.timestamps import now_ns
 from api.engine.volumes import VolumeStore
 
+_EXEC_MEMORY_NS = 5 * 60 * 10**9
 _LOG = logging.getLogger("ddock.engine")
 
 
@@ -117,6 +118,7 @@ class Engine:
         def emit(action: str, own: dict[str, str]) -> None:
             self.events.emit("container", action, container.id, container.attributes(), **own)
 
+        self._forget_old_execs()
         process = Exec(container, config, emit)
         self._execs[process.id] = process
         return process
@@ -136,6 +138,14 @@ class Engine:
         for exec_id in container.execs:
             self._execs.pop(exec_id, None)
         container.execs.clear()
+
+    def _forget_old_execs(self) -> None:
+        """Clients ask for an exit code soon, or never."""
+        horizon_ns = now_ns() - _EXEC_MEMORY_NS
+        for process in tuple(self._execs.values()):
+            if 0 < process.ended_ns < horizon_ns:
+                del self._execs[process.id]
+                process.container.execs.pop(process.id, None)
 
     def _users_of_image(self, image_id: str) -> list[ImageUser]:
         users = self.containers.users_of_image(image_id)

@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - these are Docker's words for what went wrong
 """Errors the user is to see, in Docker's words; `api.errors` turns each class into a status.
 
 Anything else that escapes the engine is our bug and becomes a 500 with a log entry.

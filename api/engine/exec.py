@@ -14,6 +14,7 @@ from api.engine.errors import Conflict, InvalidParameter
 from api.engine.names import new_id
 from api.engine.runtime import KernelError, KernelGone
 from api.engine.stdio import Sink, Stdin, Stdio
+from api.engine.timestamps import now_ns
 
 _DRAIN_SECONDS = 3.0
 _LOST_CODE = 137
@@ -73,6 +74,7 @@ class Exec:
     running: bool = False
     exit_code: int | None = None
     started: bool = False
+    ended_ns: int = 0
     _stdio: Stdio | None = None
     _sinks: set[Sink] = field(default_factory=set)
     _stdin: Stdin | None = None
@@ -173,7 +175,7 @@ class Exec:
         """The kernel reports the end: deliver the rest of the output, then tell."""
         if self._stdio is None or self._ended.is_set():
             return
-        self.exit_code = code
+        self.exit_code, self.ended_ns = code, now_ns()
         self._ended.set()
         await self._stdio.drain(_DRAIN_SECONDS)
         self.running = False
@@ -222,7 +224,7 @@ class Exec:
         return override_env(base, self.config.environment)
 
     def _give_up(self, code: int) -> None:
-        self.exit_code, self.running = code, False
+        self.exit_code, self.running, self.ended_ns = code, False, now_ns()
         self._ended.set()
         self._began.set()
         if self._stdio is not None:

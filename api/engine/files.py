@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgpack
+
 from api.engine.container import Container
 from api.engine.errors import EngineError, Forbidden, InvalidParameter, NotFound
 from api.engine.lifecycle import Lifecycle
@@ -31,10 +33,22 @@ class FileService:
             return answer
 
     async def changes(self, container: Container) -> list[dict[str, Any]]:
-        """What differs from the image, by path."""
+        """What differs from the image, by path: maps of `kind` and `path`.
+
+        The kernel answers with a list or, where that would not fit a message, writes the maps
+        one after the other to the pipe.
+        """
         async with self._lifecycle.kernel_for_files(container) as kernel:
-            found: list[dict[str, Any]] = await kernel.call("changes")
-            return found
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            try:
+                call = kernel.submit("changes", (writing,))
+            finally:
+                os.close(writing)
+            unpacker = msgpack.Unpacker(unicode_errors="surrogateescape")
+            async for chunk in read_pipe(reading):
+                unpacker.feed(chunk)
+            answer = await call
+            return answer if isinstance(answer, list) else list(unpacker)
 
     async def get(
         self, container: Container, path: str

@@ -7,10 +7,12 @@ others, devices) are errors; resource hints that we do not enforce are warnings 
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from api.engine.capabilities import normalize_capabilities
 from api.engine.errors import InvalidParameter, NotSupported
+from api.engine.logs import LogLimits
 from api.engine.mounts import parse_bind, parse_mount, parse_tmpfs
 from api.engine.ports import check_bindings
 
@@ -100,6 +102,8 @@ MASKED_PATHS = [
 READONLY_PATHS = ["/proc/" + name for name in ["bus", "fs", "irq", "sys", "sysrq-trigger"]]
 
 _LOG_DRIVERS = ("json-file", "local", "none")
+_LOG_OPTIONS = ("max-size", "max-file")
+_LOG_SIZE = re.compile(r"(\d+)([kmg]?)b?")
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
 _NOT_ENFORCED = {
     "CpuShares": "CPU shares",
@@ -239,7 +243,26 @@ def _check_log(host: Settings) -> None:
     kind = log.get("Type") or "json-file"
     if kind not in _LOG_DRIVERS:
         raise InvalidParameter(f"logger: no log driver named '{kind}' is registered")
-    host["LogConfig"] = {"Type": kind, "Config": log.get("Config") or {}}
+    options = log.get("Config") or {}
+    log_limits(kind, options)
+    host["LogConfig"] = {"Type": kind, "Config": options}
+
+
+def log_limits(kind: str, options: dict[str, str]) -> LogLimits:
+    """What `--log-opt` asks for. Raises InvalidParameter for what we do not know."""
+    for name in options:
+        if kind == "none" or name not in _LOG_OPTIONS:
+            raise InvalidParameter(f"unknown log opt '{name}' for {kind} log driver")
+    match = _LOG_SIZE.fullmatch(options.get("max-size", "").lower())
+    if "max-size" in options and match is None:
+        raise InvalidParameter(f"invalid size: '{options['max-size']}'")
+    files = options.get("max-file", "1")
+    if not files.isdigit() or int(files) < 1:
+        raise InvalidParameter("max-file cannot be less than 1")
+    if int(files) > 1 and match is None:
+        raise InvalidParameter("max-file cannot be set without max-size")
+    size = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2]] if match else 0
+    return LogLimits(size, int(files))
 
 
 def _check_restart(host: Settings) -> None:

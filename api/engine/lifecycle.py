@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from api.engine.addresses import AddressPool
 from api.engine.container import Container, LogSink
-from api.engine.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
+from api.engine.errors import Conflict, EngineError, NotFound, NotModified
 from api.engine.events import EventBus
 from api.engine.home import Home
 from api.engine.images import ImageStore
@@ -25,6 +25,7 @@ from api.engine.launch import build_spec, stop_signal_of
 from api.engine.restart import RestartDecision, decide
 from api.engine.run import Exit, Run
 from api.engine.runtime import Kernel, KernelError, KernelGone, Runtime
+from api.engine.start_errors import StartFailed, translate_start_error
 from api.engine.stdio import Sink
 from api.engine.timestamps import now_ns
 from api.engine.volumes import VolumeStore
@@ -34,19 +35,7 @@ _LOG = logging.getLogger("ddock.container")
 _DRAIN_SECONDS = 3.0
 _KILL_SECONDS = 5.0
 _DEFAULT_STOP_SECONDS = 10
-_OCI = (
-    "failed to create task for container: failed to create shim task: OCI runtime create failed:"
-    " runc create failed: unable to start container process"
-)
 _NETWORKS = ("bridge", "none", "host")
-
-
-class StartFailed(InvalidParameter):
-    """The program cannot be executed; Docker answers 400 and the CLI exits with 126 or 127."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass(slots=True)
@@ -216,7 +205,9 @@ class Lifecycle:
         if seconds is None:
             seconds = container.config.get("StopTimeout", _DEFAULT_STOP_SECONDS)
         ended = container.wait_exit()
-        await self._signal(container, run, signal_number or stop_signal_of(container.config))
+        with suppress(TimeoutError):
+            number = signal_number or stop_signal_of(container.config)
+            await asyncio.wait_for(self._signal(container, run, number), _KILL_SECONDS)
         if not await _within(ended, None if seconds < 0 else seconds):
             await self._kill_hard(container, run, ended)
         self._emit(container, "stop")
@@ -355,28 +346,6 @@ class Lifecycle:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _LOG.error("handling a container's end failed", exc_info=task.exception())
-
-
-def translate_start_error(error: KernelError) -> EngineError:
-    """Docker's wording and exit code for a program that could not be started."""
-    text, kind = str(error), error.kind
-    if kind == "not-directory" or "not a directory" in text:
-        suffix, code = (
-            (
-                ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the"
-                " specified host path exists and is the expected type"
-            ),
-            127,
-        )
-    elif kind == "not-executable" or "permission denied" in text or "is a directory" in text:
-        suffix, code = "", 126
-    elif kind == "not-found" or "no such file or directory" in text:
-        suffix, code = "", 127
-    elif kind == "invalid":
-        suffix, code = "", 128
-    else:
-        return EngineError(f"{_OCI}: {text}: unknown")
-    return StartFailed(f"{_OCI}: {text}: unknown{suffix}", code)
 
 
 def _finish(sinks: set[Sink]) -> None:

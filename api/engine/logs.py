@@ -1,38 +1,35 @@
 """A container's log: what it wrote, in order, lossless, on disk.
 
-Docker's json-file escapes every line and loses bytes that are not UTF-8. Here a record is one chunk
-as it was read: 20 bytes of header (magic, stream, time, length), then the bytes. Writing costs one
-writev a chunk; readers cut chunks into lines. A record cut off by a crash is ignored and
-overwritten. Followers read the file itself, so a slow one costs no memory and loses nothing.
+Docker's json-file escapes every line and loses bytes that are not UTF-8; we keep chunks as they
+were read (see `log_records`). A write costs one writev; readers cut chunks into lines. Followers
+read the file itself, so a slow one costs no memory. With `max-size` the file is rotated: `x.log` is
+the present one, `x.log.1` the one before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from api.engine.log_records import LineSplitter, LogLine, header_of, whole_records
 from api.engine.timestamps import now_ns
 
 STDOUT, STDERR = 1, 2
-_HEADER = struct.Struct("<IIQI")  # magic, stream, time in ns, length
-_MAGIC = 0x676F6C64
-_MAX_LINE_BYTES = 16 << 10  # Docker splits longer lines into messages of this size
 _YIELD_EVERY = 256
 
 
 @dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line (with its newline, if it had one) and the time of the chunk that began it."""
+class LogLimits:
+    """`max-size` in bytes (0: none) and `max-file`."""
 
-    stream: int
-    time_ns: int
-    text: bytes
+    max_bytes: int = 0
+    max_files: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +43,27 @@ class LogQuery:
     follow: bool = False
 
     def wants(self, line: LogLine) -> bool:
-        """Whether the line is of a chosen stream and not before `since`."""
-        return line.stream in self.streams and line.time_ns >= self.since_ns
+        """Whether the line is of a chosen stream and time."""
+        return (
+            line.stream in self.streams
+            and line.time_ns >= self.since_ns
+            and not self.is_past(line.time_ns)
+        )
+
+    def is_past(self, time_ns: int) -> bool:
+        """Whether the time is after `until`."""
+        return bool(self.until_ns) and time_ns > self.until_ns
 
 
 class ContainerLog:
-    """The log file of one container; any number of readers, one writer."""
+    """The log of one container; any number of readers, one writer."""
 
-    def __init__(self, path: Path, *, keep: bool = True) -> None:
+    def __init__(self, path: Path, *, keep: bool = True, limits: LogLimits = LogLimits()) -> None:
         self.path = path
         self.keep = keep
+        self._limits = limits
         self._descriptor = -1
+        self._size = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._writers = 0
 
@@ -64,23 +71,26 @@ class ContainerLog:
         """Begin a run of the container: followers wait for more until `close`."""
         self._writers += 1
         if self.keep and self._descriptor < 0:
-            self._descriptor = os.open(
-                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-            )
-            os.ftruncate(self._descriptor, _whole_records(self._descriptor))
+            self._open_file()
+            self._size = whole_records(self._descriptor)
+            os.ftruncate(self._descriptor, self._size)
 
     def append(self, stream: int, data: bytes) -> None:
         """Add a chunk. A full disk loses log, never the container's output."""
         if self._descriptor < 0:
             return
-        header = _HEADER.pack(_MAGIC, stream, now_ns(), len(data))
-        size = os.fstat(self._descriptor).st_size
+        header = header_of(stream, now_ns(), data)
+        length = len(header) + len(data)
+        if self._limits.max_bytes and 0 < self._limits.max_bytes - length < self._size:
+            self._rotate()
         try:
-            written = os.writev(self._descriptor, (header, data))
+            complete = os.writev(self._descriptor, (header, data)) == length
         except OSError:
-            written = -1
-        if written != len(header) + len(data):
-            os.ftruncate(self._descriptor, size)
+            complete = False
+        if complete:
+            self._size += length
+        else:
+            os.ftruncate(self._descriptor, self._size)
         self._wake()
 
     def close(self) -> None:
@@ -93,36 +103,73 @@ class ContainerLog:
 
     async def read(self, query: LogQuery) -> AsyncIterator[LogLine]:
         """The chosen lines, then, when following, each new one until the container's run ends."""
-        if not self.path.exists() and not self._writers:
-            return
-        self.path.touch(mode=0o600)
-        with self.path.open("rb", buffering=1 << 16) as file:
-            splitter = _Splitter()
-            for number, line in enumerate(self._history(file, splitter, query), 1):
+        splitter = LineSplitter()
+        with ExitStack() as stack:
+            files = [stack.enter_context(file) for file in self._open_all()]
+            for number, line in enumerate(self._history(files, splitter, query), 1):
                 yield line
                 if number % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
-            while query.follow:
-                if query.until_ns and now_ns() > query.until_ns:
-                    return
+            file = files[-1] if files else None
+            while query.follow and not query.is_past(now_ns()):
                 active = self._writers > 0
-                for line in splitter.lines(file, flush=not active):
-                    if query.until_ns and line.time_ns > query.until_ns:
-                        return
-                    if query.wants(line):
-                        yield line
+                present = self._present(file)
+                for source in dict.fromkeys((file, present)):
+                    if source is not None:
+                        for line in splitter.lines(source):
+                            if query.wants(line):
+                                yield line
+                if present is not file and present is not None:
+                    file = stack.enter_context(present)
                 if not active:
-                    return
+                    break
                 await self._changed(query.until_ns)
+            for line in splitter.rest():
+                if query.follow and query.wants(line):
+                    yield line
 
-    def _history(self, file: BinaryIO, splitter: _Splitter, query: LogQuery) -> Iterator[LogLine]:
-        complete = not (query.follow and self._writers)  # else an open line is still being written
-        lines = (
-            line
-            for line in splitter.lines(file, flush=complete)
-            if query.wants(line) and not (query.until_ns and line.time_ns > query.until_ns)
-        )
-        return lines if query.tail < 0 else iter(deque(lines, maxlen=query.tail))
+    def _history(
+        self, files: list[BinaryIO], splitter: LineSplitter, query: LogQuery
+    ) -> Iterator[LogLine]:
+        def lines() -> Iterator[LogLine]:
+            for file in files:
+                yield from filter(query.wants, splitter.lines(file))
+            if not (query.follow and self._writers):  # else an open line is still being written
+                yield from filter(query.wants, splitter.rest())
+
+        return lines() if query.tail < 0 else iter(deque(lines(), maxlen=query.tail))
+
+    def _open_file(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self.path, flags, 0o600)
+
+    def _open_all(self) -> list[BinaryIO]:
+        """Every file of the log, oldest first."""
+        older = (self._numbered(n) for n in range(self._limits.max_files - 1, 0, -1))
+        return [path.open("rb") for path in (*older, self.path) if path.exists()]
+
+    def _present(self, file: BinaryIO | None) -> BinaryIO | None:
+        """The file being written now: the one given, or a fresh one after a rotation."""
+        try:
+            facts = os.stat(self.path)
+        except FileNotFoundError:
+            return file
+        if file is not None and os.fstat(file.fileno()).st_ino == facts.st_ino:
+            return file
+        return self.path.open("rb")
+
+    def _rotate(self) -> None:
+        os.close(self._descriptor)
+        for number in range(self._limits.max_files - 1, 0, -1):
+            source = self._numbered(number - 1) if number > 1 else self.path
+            if source.exists():
+                source.replace(self._numbered(number))
+        self.path.unlink(missing_ok=True)
+        self._open_file()
+        self._size = 0
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
 
     async def _changed(self, until_ns: int) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -137,58 +184,3 @@ class ContainerLog:
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
-
-
-class _Splitter:
-    """Cuts chunks into lines, each stream for itself; keeps its place in the file between calls."""
-
-    def __init__(self) -> None:
-        self._open_lines: dict[int, tuple[int, bytes]] = {}
-
-    def lines(self, file: BinaryIO, *, flush: bool) -> Iterator[LogLine]:
-        """All lines from the file's position on; `flush` gives unfinished last lines too."""
-        for stream, time_ns, data in _records(file):
-            began, rest = self._open_lines.pop(stream, (time_ns, b""))
-            *whole, rest = (rest + data).split(b"\n")
-            for text in whole:
-                yield from _pieces(stream, began, text + b"\n")
-                began = time_ns
-            if rest:
-                self._open_lines[stream] = (began, rest)
-        if flush:
-            for stream, (began, rest) in self._open_lines.items():
-                yield from _pieces(stream, began, rest)
-            self._open_lines.clear()
-
-
-def _pieces(stream: int, time_ns: int, text: bytes) -> Iterator[LogLine]:
-    for start in range(0, len(text), _MAX_LINE_BYTES):
-        yield LogLine(stream, time_ns, text[start : start + _MAX_LINE_BYTES])
-
-
-def _records(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Whole records from the file's position; leaves the position before a cut-off one."""
-    while True:
-        start = file.tell()
-        header = file.read(_HEADER.size)
-        if len(header) == _HEADER.size:
-            magic, stream, time_ns, length = _HEADER.unpack(header)
-            data = file.read(length) if magic == _MAGIC else b""
-            if magic == _MAGIC and len(data) == length:
-                yield stream, time_ns, data
-                continue
-        file.seek(start)
-        return
-
-
-def _whole_records(descriptor: int) -> int:
-    """The size of the file without a cut-off record at its end."""
-    size = os.fstat(descriptor).st_size
-    position = 0
-    while position + _HEADER.size <= size:
-        magic, _, _, length = _HEADER.unpack(os.pread(descriptor, _HEADER.size, position))
-        following = position + _HEADER.size + length
-        if magic != _MAGIC or following > size:
-            break
-        position = following
-    return position

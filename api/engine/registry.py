@@ -54,7 +54,7 @@ class Manifest:
     content: dict[str, Any]
 
 
-class DigestMismatch(EngineError):  # noqa: N818
+class DigestMismatch(EngineError):
     """The registry sent something else than what was asked for."""
 
 

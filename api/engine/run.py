@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from api.engine.runtime import Kernel, Runtime
+from api.engine.runtime import Kernel, KernelError, Runtime
 from api.engine.stdio import Sink, Stdin, Stdio
 from api.engine.timestamps import now_ns
 from kernel.packets import Message
 from kernel.spec import ContainerSpec
 
 _LOST_CODE = 137
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,12 @@ class Run:
         try:
             kernel = await runtime.boot(spec, stdio.guest_side)
             run = cls(kernel, stdio)
-            started = await kernel.call("start")
-        except BaseException:
+            started = await asyncio.wait_for(kernel.call("start"), _START_SECONDS)
+        except BaseException as error:
             stdio.abandon()
+            if isinstance(error, TimeoutError) and kernel is not None:
+                kernel.destroy()
+                raise KernelError("internal", "the container's kernel does not answer") from None
             if kernel is not None:
                 kernel.close()
             raise

@@ -37,7 +37,7 @@ class KernelError(EngineError):
         self.kind = kind
 
 
-class KernelGone(KernelError):  # noqa: N818
+class KernelGone(KernelError):
     """The kernel process ended before it answered."""
 
     def __init__(self) -> None:

@@ -80,7 +80,7 @@ def _encoded(stat: dict[str, Any]) -> str:
         "name": stat["name"],
         "size": stat["size"],
         "mode": go_file_mode(stat["mode"]),
-        "mtime": rfc3339(stat["mtime_ns"]),
+        "mtime": rfc3339(stat["mtime_ns"]) if stat["mtime_ns"] else "1970-01-01T00:00:00Z",
         "linkTarget": stat.get("link_target", ""),
     }
     return base64.b64encode(json.dumps(value, ensure_ascii=False).encode()).decode()

@@ -13,7 +13,8 @@ from api.engine.attach import AttachOptions, ClientSink, attach, frame
 from api.engine.container import Container
 from api.engine.detach import parse_keys
 from api.engine.errors import Conflict, InvalidParameter
-from api.engine.logs import STDERR, STDOUT, LogLine, LogQuery
+from api.engine.log_records import LogLine
+from api.engine.logs import STDERR, STDOUT, LogQuery
 from api.engine.stats import sample_containers
 from api.engine.timestamps import parse_time, rfc3339
 from api.hijack import EXTENSION, HijackedConnection

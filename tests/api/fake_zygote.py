@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - every operation takes the message and its descriptors
 """A zygote that runs commands on the host: the API is tested without a kernel.
 
 It speaks the control protocol of the real one. A "container" is a host process whose working
@@ -41,7 +40,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     return msgpack.unpackb(data, unicode_errors="surrogateescape"), list(descriptors)
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind

@@ -131,6 +131,34 @@ def test_a_log_holds_every_run(daemon: Daemon) -> None:
     assert daemon.logs(container) == b"run\nrun\n"
 
 
+@pytest.mark.parametrize("files", ["1", "3"])
+def test_a_log_is_rotated(daemon: Daemon, files: str) -> None:
+    host = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "2k", "max-file": files}}}
+    script = "for i in $(seq 400); do echo line $i; sleep 0.001; done"
+    container = daemon.run("sh", "-c", script, host=host)
+    query = {"stdout": 1, "stderr": 1, "follow": 1}
+    chunks = daemon.client.stream("GET", f"/containers/{container}/logs", query)
+    followed = stream_of(b"".join(chunks), 1).splitlines()
+    assert followed[-1] == b"line 400"
+    kept = daemon.logs(container).splitlines()
+    assert kept == [f"line {number}".encode() for number in range(401 - len(kept), 401)]
+    assert 10 < len(kept) < 400
+    assert len(list((daemon.home.containers / container).glob("*.log*"))) == int(files)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nonsense": "1"}, "unknown log opt 'nonsense' for json-file log driver"),
+        ({"max-size": "x"}, "invalid size: 'x'"),
+        ({"max-file": "2"}, "max-file cannot be set without max-size"),
+    ],
+)
+def test_bad_log_options_are_refused(daemon: Daemon, options: dict[str, str], message: str) -> None:
+    with pytest.raises(ClientError, match=message):
+        daemon.create("true", host={"LogConfig": {"Type": "json-file", "Config": options}})
+
+
 def test_the_none_driver_keeps_nothing(daemon: Daemon) -> None:
     host = {"LogConfig": {"Type": "none"}}
     container = finished(daemon, "echo x", host=host)
