@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from codegen.layout import Op
-from kernel.reply import Program, Result
+from kernel.reply import SCRATCH, Program, Result
 
 if TYPE_CHECKING:
     from kernel.fs.openfile import OpenFile
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<QQ")
 _MSG_CMSG_CLOEXEC = 0x4000_0000
 _MAIL_LIMIT = 1024
+
+
+_DESCRIPTOR = struct.Struct("i")
+_FIRST = Result(0)
+
+
+def _one_descriptor(cloexec: bool, flagged: bool) -> bytes:
+    program = Program()
+    flags = _MSG_CMSG_CLOEXEC if cloexec else 0
+    got = program.op(Op.RECV_FDS, 1, flags, int(flagged), flags=Op.CHECKED)
+    program.op(Op.END, got, register=SCRATCH)
+    return b"".join(program.ops)
+
+
+_ONE_DESCRIPTOR = {(c, f): _one_descriptor(c, f) for c in (False, True) for f in (False, True)}
 
 
 class Channel:
@@ -91,10 +106,18 @@ class Channel:
         return result
 
     def give_one(self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None) -> None:
-        """Answer a call with one descriptor."""
-        program = Program()
-        program.op(Op.END, self.give(task, program, host_fd, cloexec, open_file))
-        program.emit(task)
+        """Answer a call with one descriptor: the hot path of open(2), ready-made ops."""
+        flagged = open_file is not None
+        try:
+            self._ours.sendmsg(
+                [_HEADER.pack(task.slot.address, cloexec)],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(host_fd))],
+            )
+        finally:
+            os.close(host_fd)
+        if flagged:
+            task.process.expect(task, _FIRST, cloexec, open_file)
+        task.slot.write_ready(_ONE_DESCRIPTOR[cloexec, flagged], 2)
 
     def close(self) -> None:
         """Close our end (and the guest's, if it was never handed over)."""

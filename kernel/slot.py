@@ -105,6 +105,11 @@ class SlotMemory:
         self.mm[Slot.PROGRAM : Slot.PROGRAM + len(data)] = data
         self.q[_OPS] = len(ops)
 
+    def write_ready(self, ops: bytes, count: int) -> None:
+        """Ops that were packed beforehand."""
+        self.mm[Slot.PROGRAM : Slot.PROGRAM + len(ops)] = ops
+        self.q[_OPS] = count
+
     def read(self, address: int, length: int) -> bytes:
         """Bytes of the slot by guest address; ValueError when not within it."""
         offset = address - self.address
