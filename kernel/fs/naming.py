@@ -172,11 +172,9 @@ def rename(
     task: Task, old_start: Node, old: bytes, new_start: Node, new: bytes, flags: int
 ) -> None:
     """renameat2(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
-    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
+    if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
         raise LinuxError(errno.EINVAL)
-    if flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
-        raise LinuxError(errno.EINVAL)
-    exchange = bool(flags & RENAME_EXCHANGE)
+    exchange = flags == RENAME_EXCHANGE
     old_directory, old_name, old_slash = resolve_parent(task, old_start, old)
     new_directory, name, new_slash = resolve_parent(task, new_start, new)
     if old_directory.fs is not new_directory.fs:
@@ -184,39 +182,51 @@ def rename(
     if old_name in _SPECIAL:
         raise LinuxError(errno.EBUSY)
     if name in _SPECIAL:
-        raise LinuxError(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY)
+        raise LinuxError(errno.EEXIST if flags == RENAME_NOREPLACE else errno.EBUSY)
     _writable(old_directory)
     source = _existing(old_directory, old_name)
     target = new_directory.lookup(name)
-    if target.kind and flags & RENAME_NOREPLACE:
+    if target.kind and flags == RENAME_NOREPLACE:
         raise LinuxError(errno.EEXIST)
     if exchange and not target.kind:
         raise LinuxError(errno.ENOENT)
-    if source.kind != DIRECTORY:
-        if old_slash or (not exchange and new_slash):
-            raise LinuxError(errno.ENOTDIR)
-    elif new_directory.is_below(source):
+    _check_slashes(source, target, old_slash, new_slash, exchange)
+    if source.kind == DIRECTORY and new_directory.is_below(source):
         raise LinuxError(errno.EINVAL)
-    if exchange and target.kind != DIRECTORY and new_slash:
-        raise LinuxError(errno.ENOTDIR)
     if target.kind == DIRECTORY and old_directory.is_below(target):
         raise LinuxError(errno.EINVAL if exchange else errno.ENOTEMPTY)
+    _may_rename(task, source, target, exchange)
+    if source.mounted is not None or target.mounted is not None:
+        raise LinuxError(errno.EBUSY)
+    if exchange or not _same_file(source, target):
+        old_directory.rename(source, new_directory, target, exchange)
+
+
+def _check_slashes(
+    source: Node, target: Node, old_slash: bool, new_slash: bool, exchange: bool
+) -> None:
+    """A trailing slash is for directories: the old name's, and the new one's becoming one."""
+    if source.kind != DIRECTORY and (old_slash or (new_slash and not exchange)):
+        raise LinuxError(errno.ENOTDIR)
+    if exchange and new_slash and target.kind != DIRECTORY:
+        raise LinuxError(errno.ENOTDIR)
+
+
+def _may_rename(task: Task, source: Node, target: Node, exchange: bool) -> None:
+    old_directory, new_directory = source.parent, target.parent
+    assert old_directory is not None
+    assert new_directory is not None
     _may_delete(task, old_directory, source)
     new_directory.refresh()
     if target.kind:
         _may_delete(task, new_directory, target)
         _check_types(source, target, exchange)
+    elif new_directory.gone:
+        raise LinuxError(errno.ENOENT)
     else:
-        if new_directory.gone:
-            raise LinuxError(errno.ENOENT)
         check(new_directory, task.credentials, MAY_WRITE | MAY_EXEC)
     if source.kind == DIRECTORY and old_directory is not new_directory:
         check(source, task.credentials, MAY_WRITE)  # its `..` changes
-    if source.mounted is not None or target.mounted is not None:
-        raise LinuxError(errno.EBUSY)
-    if _same_file(source, target) and not exchange:
-        return
-    old_directory.rename(source, new_directory, target, exchange)
 
 
 def _check_types(source: Node, target: Node, exchange: bool) -> None:

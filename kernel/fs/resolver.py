@@ -71,7 +71,7 @@ class Memory:
 class Walk:
     """The state of one resolution. `remember`: whether its result may be remembered."""
 
-    __slots__ = ("links", "private", "remember", "root", "scope", "task", "top")
+    __slots__ = ("links", "private", "remember", "root", "scope", "slash", "task", "top")
 
     def __init__(self, task: Task, root: Node, scope: int = 0, top: Node | None = None) -> None:
         """`scope`: RESOLVE_* flags of openat2(2), relative to the directory `top`."""
@@ -83,22 +83,19 @@ class Walk:
             self.root = top
         self.links = 0
         self.remember = True
-        self.private = False
+        self.private = False  # some directory on the way is not for everybody
+        self.slash = False  # the path, or a link's text at its end, ends in a slash
 
     def run(self, node: Node, path: bytes, follow: bool) -> Node:
         """Walk `path` from `node`; the last node may be negative, or a link if not `follow`.
 
         A trailing slash asks for a directory (and follows a last link).
         """
-        task, root = self.task, self.root
-        scope = self.scope
         if path[:1] == b"/":
-            if scope & RESOLVE_BENEATH:
-                raise LinuxError(errno.EXDEV)
-            node = root
+            node = self._from_root()
         pending = path.split(b"/")
         pending.reverse()
-        must_be_directory = not pending[0]
+        self.slash = not pending[0]
         while pending:
             name = pending.pop()
             if not name:
@@ -114,42 +111,55 @@ class Walk:
                 node = self.up(node)
                 continue
             child = node.children.get(name) or node.lookup(name)
-            while child.mounted is not None:
-                if scope & RESOLVE_NO_XDEV:
-                    raise LinuxError(errno.EXDEV)
-                child = child.mounted.root
-            if not child.fs.cached:
-                self.remember = False
-                child.fs.visited(task)
-            if child.kind == SYMLINK and (follow or must_be_directory or any(pending)):
-                self.links += 1
-                if self.links > MAX_LINKS or scope & RESOLVE_NO_SYMLINKS:
-                    raise LinuxError(errno.ELOOP)
-                target = child.jump(task)
-                if target is not None:
-                    if scope:
-                        _refuse_magic(scope)
-                    node = target
-                    self.remember = False
-                    continue
-                text = child.readlink(task)
-                if not text:
-                    raise LinuxError(errno.ENOENT)
-                if text[:1] == b"/":
-                    if scope & RESOLVE_BENEATH:
-                        raise LinuxError(errno.EXDEV)
-                    node = root
-                parts = text.split(b"/")
-                parts.reverse()
-                if not parts[0] and not any(pending):
-                    must_be_directory = True
-                pending += parts
-                continue
-            node = child
-        if must_be_directory and node.kind != DIRECTORY:
+            if child.mounted is not None or not child.fs.cached:
+                child = self._cross(child)
+            if child.kind == SYMLINK and (follow or self.slash or any(pending)):
+                node = self._follow(node, child, pending)
+            else:
+                node = child
+        if self.slash and node.kind != DIRECTORY:
             if node.kind:
                 raise LinuxError(errno.ENOTDIR)
             self.remember = False
+        return node
+
+    def _from_root(self) -> Node:
+        if self.scope & RESOLVE_BENEATH:
+            raise LinuxError(errno.EXDEV)
+        return self.root
+
+    def _cross(self, child: Node) -> Node:
+        """Into what is mounted on `child`; what is not cached ends remembering."""
+        while child.mounted is not None:
+            if self.scope & RESOLVE_NO_XDEV:
+                raise LinuxError(errno.EXDEV)
+            child = child.mounted.root
+        if not child.fs.cached:
+            self.remember = False
+            child.fs.visited(self.task)
+        return child
+
+    def _follow(self, node: Node, link: Node, pending: list[bytes]) -> Node:
+        """Follow `link`, found in `node`: where to go on, its text's names put before `pending`."""
+        self.links += 1
+        if self.links > MAX_LINKS or self.scope & RESOLVE_NO_SYMLINKS:
+            raise LinuxError(errno.ELOOP)
+        target = link.jump(self.task)
+        if target is not None:
+            if self.scope:
+                _refuse_magic(self.scope)
+            self.remember = False
+            return target
+        text = link.readlink(self.task)
+        if not text:
+            raise LinuxError(errno.ENOENT)
+        if text[:1] == b"/":
+            node = self._from_root()
+        parts = text.split(b"/")
+        parts.reverse()
+        if not parts[0] and not any(pending):
+            self.slash = True
+        pending += parts
         return node
 
     def up(self, node: Node) -> Node:

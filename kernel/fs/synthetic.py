@@ -73,23 +73,11 @@ class SyntheticNode(Node):
         if not self.kind:
             raise LinuxError(errno.ENOENT)
         t = self.time_ns()
-        return pack(
-            Attributes(
-                self.fs.device,
-                self.inode(),
-                self.links,
-                self.mode,
-                self.uid,
-                self.gid,
-                self.rdev,
-                self.size,
-                1024,
-                0,
-                t,
-                t,
-                t,
-            )  # fmt: skip
-        )
+        attributes = Attributes(
+            self.fs.device, self.inode(), self.links, self.mode, self.uid, self.gid, self.rdev,
+            self.size, 1024, 0, t, t, t,
+        )  # fmt: skip
+        return pack(attributes)
 
     def time_ns(self) -> int:
         """All three times of the node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -35,38 +36,40 @@ def opened(task: FakeTask, path: bytes, flags: int) -> None:
 
 def main() -> None:
     home = Home(Path(tempfile.mkdtemp(prefix="bench-")))
+
+    def show(title: str, call: Callable[[], Any]) -> None:
+        print(f"{title:<26}{microseconds(call):6.2f} us")
+
     try:
-        home.layer({"usr/lib/x86_64-linux-gnu/libc.so.6": b"x", "lib": "usr/lib", "etc/passwd": b""})
+        home.layer(
+            {"usr/lib/x86_64-linux-gnu/libc.so.6": b"x", "lib": "usr/lib", "etc/passwd": b""}
+        )
         home.layer({"usr/bin/tool": b""})
         task = home.container()
         task.write(b"/etc/upper", b"x")
         naming.make_symlink(task, b"passwd", task.fs.cwd, b"/etc/link")
         lower = b"/usr/lib/x86_64-linux-gnu/libc.so.6"
         native = os.fsencode(home.path) + b"/layer0/root" + lower
-        print(f"native os.stat          {microseconds(lambda: os.stat(native)):6.2f} us")
-        print(f"native os.open+close    {microseconds(lambda: os.close(os.open(native, 0))):6.2f} us")
+        show("native os.stat", lambda: os.stat(native))
+        show("native os.open+close", lambda: os.close(os.open(native, 0)))
         for title, path in (
-            ("lower file", lower),
-            ("through a link", b"/lib/x86_64-linux-gnu/libc.so.6"),
-            ("upper, being written", b"/etc/upper"),
-            ("missing", b"/usr/lib/none"),
-            ("/proc/self/stat", b"/proc/self/stat"),
+            ("stat lower file", lower),
+            ("stat through a link", b"/lib/x86_64-linux-gnu/libc.so.6"),
+            ("stat upper, being written", b"/etc/upper"),
+            ("stat missing", b"/usr/lib/none"),
+            ("stat /proc/self/stat", b"/proc/self/stat"),
         ):
-            cost = microseconds(lambda path=path: stat.stat(task, path, 0x1000))
-            print(f"stat {title:<21} {cost:6.2f} us")
-        cost = microseconds(lambda: stat.newfstatat(task, -100, lower, 0x1000, 0))
-        print(f"newfstatat lower file     {cost:6.2f} us")
-        print(f"readlink                {microseconds(lambda: stat.readlink(task, b'/etc/link', 1, 99)):6.2f} us")
-        print(f"access                  {microseconds(lambda: stat.access(task, lower, 4)):6.2f} us")
-        print(f"open+close lower file   {microseconds(lambda: opened(task, lower, 0)):6.2f} us")
-        print(f"open+close upper write  {microseconds(lambda: opened(task, b'/etc/upper', 1)):6.2f} us")
+            show(title, functools.partial(stat.stat, task, path, 0x1000))
+        show("newfstatat lower file", lambda: stat.newfstatat(task, -100, lower, 0x1000, 0))
+        show("readlink", lambda: stat.readlink(task, b"/etc/link", 1, 99))
+        show("access", lambda: stat.access(task, lower, 4))
+        show("open+close lower file", lambda: opened(task, lower, 0))
+        show("open+close upper write", lambda: opened(task, b"/etc/upper", 1))
         memory = task.fs.memory
 
         def cold() -> None:
             memory.clear()
             stat.stat(task, lower, 0x1000)
-
-        print(f"stat, walk forgotten    {microseconds(cold):6.2f} us")
 
         def create() -> None:
             opened(task, b"/etc/new", os.O_CREAT | os.O_WRONLY)
@@ -76,12 +79,13 @@ def main() -> None:
             os.close(os.open(native + b"x", os.O_CREAT | os.O_WRONLY))
             os.unlink(native + b"x")
 
-        print(f"native creat+unlink     {microseconds(native_create):6.2f} us")
-        print(f"creat+close+unlink      {microseconds(create):6.2f} us")
+        show("stat, walk forgotten", cold)
+        show("native creat+unlink", native_create)
+        show("creat+close+unlink", create)
         fd = task.open(lower)
         raw = fstat_raw(fd)
         task.slot.q[2] = fd
-        print(f"fstat                   {microseconds(lambda: stat.fstat(task, raw, 0x1000)):6.2f} us")
+        show("fstat", lambda: stat.fstat(task, raw, 0x1000))
     finally:
         for mounts in home.opened:
             mounts.close()

@@ -1,4 +1,4 @@
-"""A container's file system without a container: fake tasks over real layers in a temporary home."""
+"""A container's file system without a container: fake tasks over real layers."""
 
 from __future__ import annotations
 

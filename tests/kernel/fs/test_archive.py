@@ -16,8 +16,8 @@ from kernel.fs.metadata import CHARACTER
 from kernel.fs.resolver import resolve
 
 from .conftest import FakeTask, Home
-from .test_layer import file, link, tar
 from .test_layer import attributes as stat
+from .test_layer import file, link, tar
 
 
 def busy(home: Home) -> FakeTask:
@@ -68,7 +68,14 @@ def everything(task: FakeTask, top: bytes = b"") -> dict[bytes, object]:
     for name in task.names(top or b"/"):
         path = top + b"/" + name
         a = stat(task, path)
-        found[path] = (a.mode, a.uid, a.gid, a.rdev, a.nlink if a.mode >> 12 != 4 else 0, a.mtime_ns)
+        found[path] = (
+            a.mode,
+            a.uid,
+            a.gid,
+            a.rdev,
+            a.nlink if a.mode >> 12 != 4 else 0,
+            a.mtime_ns,
+        )
         node = resolve(task, task.fs.cwd, path, follow=False)
         if a.mode >> 12 == 4:
             found |= everything(task, path)
@@ -89,13 +96,18 @@ def test_a_committed_layer_gives_the_same_tree(home: Home) -> None:
     layers = home.layers
     plain = FakeTask(home.mount())
     seen = everything(plain)
-    for stack in ([os.fsencode(home.path / "committed"), *layers], [os.fsencode(home.path / "exported")]):
+    for stack in (
+        [os.fsencode(home.path / "committed"), *layers],
+        [os.fsencode(home.path / "exported")],
+    ):
         other = Home(home.path / "again")
         other.layers = stack
         other.path.mkdir(exist_ok=True)
         placeholders = (b"/dev", b"/proc", b"/sys", b"/.dockerenv", b"/etc/")
         again = everything(other.task())
-        expected = {k: v for k, v in seen.items() if not k.startswith(placeholders) or k == b"/dev0"}
+        expected = {
+            k: v for k, v in seen.items() if not k.startswith(placeholders) or k == b"/dev0"
+        }
         got = {k: v for k, v in again.items() if not k.startswith(placeholders) or k == b"/dev0"}
         assert got == expected
 

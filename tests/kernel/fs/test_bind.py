@@ -76,7 +76,7 @@ def test_links_lead_into_the_container_never_to_the_host(home: Home) -> None:
 
 
 def test_a_name_that_turns_into_a_link_meanwhile_leads_nowhere(home: Home) -> None:
-    """Another container sharing the volume swaps a directory for a link to the host, all the time."""
+    """Another container sharing the volume swaps a directory for a link to the host."""
     task, place = bind(home)
     outside = home.path / "outside"
     outside.mkdir()

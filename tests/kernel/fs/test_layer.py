@@ -66,7 +66,11 @@ def test_a_layer_looks_as_its_tar_says(home: Home) -> None:
             file("home/bob/.x", b"1", mode=0o400, uid=1000, gid=1000),
             link("lib", "usr/lib"),
             link("bin/su2", "bin/su", hard=True),
-            ("dev/null", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3, "mode": 0o666}, b""),
+            (
+                "dev/null",
+                {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3, "mode": 0o666},
+                b"",
+            ),
             ("run/fifo", {"type": tarfile.FIFOTYPE, "mode": 0o600}, b""),
             file("cap", b"", pax_headers={"SCHILY.xattr.security.capability": "\udc80\n=\0x"}),
             file("n" * 200 + "/" + "m" * 200, b"long"),
@@ -108,7 +112,10 @@ def test_later_members_replace_earlier_ones(home: Home) -> None:
 
 
 def test_links_on_the_way_are_followed_inside(home: Home) -> None:
-    add(home, tar(link("lib", "/usr/lib"), file("lib/x", b"1"), link("a/b", "../c"), file("a/b/y", b"2")))
+    add(
+        home,
+        tar(link("lib", "/usr/lib"), file("lib/x", b"1"), link("a/b", "../c"), file("a/b/y", b"2")),
+    )
     task = home.task()
     assert task.read(b"/usr/lib/x") == b"1"
     assert task.read(b"/c/y") == b"2"

@@ -1,4 +1,4 @@
-"""Random file calls, made both in an overlay and in a plain host directory: same answers, same tree."""
+"""Random file calls made both in an overlay and in a plain host directory: same answers."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def merged(layers: list[dict[str, Any]], home: Home, plain: Path) -> None:
         for name in sorted(layer):
             above = Path(name).parents
             content = layer[name]
-            if any(files.get(f"{BASE}/{p}", None) is not None for p in above):
+            if any(files.get(f"{BASE}/{p}") is not None for p in above):
                 continue
             if any((plain / BASE / p).is_symlink() or (plain / BASE / p).is_file() for p in above):
                 continue

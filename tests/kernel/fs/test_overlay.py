@@ -1,11 +1,13 @@
-"""The overlay: what layers and the upper directory look like together, and what changing it does."""
+"""The overlay: what layers and the upper directory are together, and how it changes."""
 
 from __future__ import annotations
 
 import errno
 import os
 
-from kernel.fs import attributes, naming
+import pytest
+
+from kernel.fs import attributes, naming, overlay
 from kernel.fs.metadata import unpack
 from kernel.fs.resolver import resolve, walk
 
@@ -17,7 +19,9 @@ def stat(task: FakeTask, path: bytes, follow: bool = True):
 
 
 def two_layers(home: Home) -> FakeTask:
-    home.layer({"etc/passwd": b"root", "usr/bin/tool": b"old", "usr/share/doc": None, "lib": "usr/lib"})
+    home.layer(
+        {"etc/passwd": b"root", "usr/bin/tool": b"old", "usr/share/doc": None, "lib": "usr/lib"}
+    )
     home.layer({"usr/bin/tool": b"new", "usr/lib/libc": b"c", "usr/bin/extra": b"x"})
     return home.task()
 
@@ -39,7 +43,7 @@ def test_writing_copies_up_and_leaves_the_layer_alone(home: Home) -> None:
     after = stat(task, b"/usr/bin/tool")
     assert (after.ino, after.dev) == (before.ino, before.dev)
     assert after.size == 10
-    assert home.layers[0] and (home.path / "layer1/root/usr/bin/tool").read_bytes() == b"new"
+    assert (home.path / "layer1/root/usr/bin/tool").read_bytes() == b"new"
     assert stat(home.task(), b"/usr/bin/tool").ino == before.ino
 
 
@@ -179,3 +183,24 @@ def test_stat_sees_what_descriptors_do(home: Home) -> None:
 
     assert unpack(mounts.present(task, fd, fstat_raw(fd))) == stat(task, b"/f")
     os.close(fd)
+
+
+def test_nodes_nobody_holds_are_forgotten(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay, "MOST_NODES", 300)
+    home.layer({f"d{i % 20}/f{i}": b"x" for i in range(2000)})
+    task = home.task()
+    held = resolve(task, task.fs.cwd, b"/d1/f1")
+    task.fs.change_directory(resolve(task, task.fs.cwd, b"/d3"))
+    fd = task.open(b"/d5", os.O_RDONLY | os.O_DIRECTORY)
+    writing = task.open(b"/d7/f7", os.O_WRONLY)
+    for i in range(2000):
+        assert stat(task, b"/d%d/f%d" % (i % 20, i)).size == 1
+    root = task.process.container.mounts.root
+    assert root._count < 700
+    assert resolve(task, task.fs.cwd, b"/d1/f1") is held
+    assert resolve(task, task.fs.cwd, b"../d3") is task.fs.cwd
+    assert resolve(task, task.fs.cwd, b"/d5") is task.file(fd).node
+    os.write(writing, b"12345")
+    assert stat(task, b"/d7/f7").size == 5
+    os.close(writing)
+    task.close(fd)

@@ -23,7 +23,9 @@ BOB = Credentials(
 @pytest.fixture
 def tree(home: Home) -> FakeTask:
     """root's and bob's files."""
-    home.layer({"root/secret": b"s", "home/bob/f": b"f", "srv/shared/x": b"x", "tmp/a": b"a", "etc/p": b""})
+    home.layer(
+        {"root/secret": b"s", "home/bob/f": b"f", "srv/shared/x": b"x", "tmp/a": b"a", "etc/p": b""}
+    )
     task = home.task()
     cwd = task.fs.cwd
     attributes.change_mode(task, resolve(task, cwd, b"/root"), 0o700)
@@ -59,7 +61,9 @@ def test_reading_and_writing_need_their_bits(tree: FakeTask) -> None:
     attributes.change_mode(bob, resolve(bob, bob.fs.cwd, b"/home/bob/f"), 0o000)
     fails(errno.EACCES, bob.read, b"/home/bob/f")
     assert tree.read(b"/home/bob/f") == b"mine"  # CAP_DAC_OVERRIDE
-    fails(errno.EACCES, attributes.access, tree, resolve(tree, tree.fs.cwd, b"/home/bob/f"), 1, True)
+    fails(
+        errno.EACCES, attributes.access, tree, resolve(tree, tree.fs.cwd, b"/home/bob/f"), 1, True
+    )
 
 
 def test_setgid_directories_hand_on_their_group(tree: FakeTask) -> None:

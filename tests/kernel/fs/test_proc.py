@@ -129,7 +129,12 @@ def test_mounts_are_listed_from_the_root(home: Home) -> None:
 
 def test_devices_work_and_look_like_devices(home: Home) -> None:
     task = home.container()
-    for name, numbers in ((b"null", (1, 3)), (b"zero", (1, 5)), (b"urandom", (1, 9)), (b"tty", (5, 0))):
+    for name, numbers in (
+        (b"null", (1, 3)),
+        (b"zero", (1, 5)),
+        (b"urandom", (1, 9)),
+        (b"tty", (5, 0)),
+    ):
         a = resolve(task, task.fs.cwd, b"/dev/" + name).attributes()
         assert (a.mode, os.major(a.rdev), os.minor(a.rdev)) == (0o020666, *numbers)
     fd = task.open(b"/dev/zero")
@@ -137,7 +142,9 @@ def test_devices_work_and_look_like_devices(home: Home) -> None:
     os.close(fd)
     task.write(b"/dev/null", b"x")
     assert task.names(b"/dev/pts") == [b"ptmx"]
-    assert {b"fd", b"stdin", b"stdout", b"stderr", b"ptmx", b"shm", b"mqueue"} < set(task.names(b"/dev"))
+    assert {b"fd", b"stdin", b"stdout", b"stderr", b"ptmx", b"shm", b"mqueue"} < set(
+        task.names(b"/dev")
+    )
     assert resolve(task, task.fs.cwd, b"/dev/shm").mode & 0o7777 == 0o1777
 
 
