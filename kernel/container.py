@@ -87,6 +87,8 @@ class Container:
         self.pids: dict[int, Process] = {}
         self.by_host_pid: dict[int, Process] = {}
         self.signal_waits: dict[Task, tuple[int, Waiter]] = {}
+        self.calls_entered = 0  # system calls of threads that have ended ...
+        self.calls_trapped = 0  # ... and how many of them came through a trap
         self.pidfd_users = False  # some guest has a pidfd
         self.pidfd_inodes: dict[int, int] = {}  # inode of pidfds -> guest pid
         self.host_groups: dict[int, int] = {}  # guest process group or session -> host id
@@ -199,6 +201,8 @@ class Container:
         if process.tasks.pop(task.tid, None) is None:
             return
         task.abandon()
+        self.calls_entered += task.slot.q[Slot.ENTRIES // 8]
+        self.calls_trapped += task.slot.q[Slot.TRAPS // 8]
         self.signal_waits.pop(task, None)
         self.ring.detach(task)
         if task.tid != process.pid:

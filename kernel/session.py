@@ -103,6 +103,11 @@ async def _serve(
                     "code": exit_code(status),
                     "oom": container.oom_killed,
                     "error": "",
+                    "calls": {
+                        "entered": container.calls_entered,
+                        "trapped": container.calls_trapped,
+                    },
+                    "unimplemented": container.dispatcher.unimplemented,
                 }
             )
             await channel.drained()
