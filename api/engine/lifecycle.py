@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from api.engine import tally
 from api.engine.addresses import AddressPool
 from api.engine.container import Container, LogSink
 from api.engine.errors import Conflict, EngineError, NotFound, NotModified
@@ -333,6 +334,8 @@ class Lifecycle:
             process = container.execs.get(str(event["exec"]))
             if process is not None:
                 self._spawn(process.ended(int(str(event["code"]))))
+        elif event["event"] == "exit":
+            tally.add(self.home.run, event)
 
     def _emit(self, container: Container, action: str, **own: str) -> None:
         self.events.emit("container", action, container.id, container.attributes(), **own)

@@ -83,6 +83,7 @@ class Run:
 
     def _event(self, event: Message) -> None:
         if event["event"] == "exit":
+            self.on_event(event)
             self._finish(Exit(event["code"], bool(event.get("oom")), event.get("error") or ""))
         else:
             self.on_event(event)
