@@ -1,7 +1,7 @@
-"""What containers' ends tell about system calls, added up in the home for `ddock doctor` and bench.
+"""What the ends of containers tell about system calls, added up for `ddock doctor` and bench.
 
-    <home>/run/unimplemented.json   name of a call no kernel implements -> how often it was asked for
-    <home>/run/calls.json           {"entered": calls made, "trapped": those that came through a trap}
+`<home>/run/unimplemented.json` counts how often each call that no kernel implements was asked for;
+`<home>/run/calls.json` holds how many calls were `entered` and how many of them were `trapped`.
 """
 
 from __future__ import annotations
