@@ -12,6 +12,7 @@ import posixpath
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -62,7 +63,7 @@ _FILES = {
 }
 
 
-class NoBusybox(Exception):  # noqa: N818
+class NoBusybox(Exception):
     """No static busybox can be had here; the message says what was tried."""
 
 
@@ -187,4 +188,5 @@ def _add(
     info = tarfile.TarInfo(name)
     info.mode, info.type, info.linkname, info.size = mode, kind, link, len(data)
     info.uname = info.gname = "root"
+    info.mtime = int(time.time())
     tar.addfile(info, io.BytesIO(data))

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from api.engine.addresses import AddressPool
+from api.engine.commit import Committer
 from api.engine.container import Container
 from api.engine.containers import ContainerStore
 from api.engine.errors import Conflict, EngineError, NotFound, NotModified
@@ -52,6 +53,7 @@ class Engine:
             self._remove_after_exit,
         )
         self.files = FileService(self.lifecycle)
+        self.committer = Committer(home, self.images, self.lifecycle, self.files)
         self.images.layers_in_use = self.containers.layers_in_use
         self.volumes.users_of = self.containers.users_of_volume
         self._execs: dict[str, Exec] = {}

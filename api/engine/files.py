@@ -61,6 +61,10 @@ class FileService:
         """The whole root file system as tar."""
         return self._read(container, "export")
 
+    def layer(self, container: Container) -> AsyncIterator[bytes]:
+        """What the container changed, as the tar of an image layer (with whiteouts)."""
+        return self._read(container, "layer")
+
     async def put(
         self,
         container: Container,

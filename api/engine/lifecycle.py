@@ -76,7 +76,6 @@ class Lifecycle:
             raise
         state = container.state
         container.run = run
-        run.on_event = lambda event: self._kernel_event(container, event)
         state.running, state.paused, state.restarting = True, False, False
         state.oom_killed, state.pid, state.exit_code, state.error = False, run.pid, 0, ""
         state.started_ns = run.started_ns
@@ -94,7 +93,12 @@ class Lifecycle:
         rows, columns = host["ConsoleSize"] or (0, 0)
         try:
             return await Run.begin(
-                self.runtime, spec, container.stdin, container.sinks, (rows, columns)
+                self.runtime,
+                spec,
+                container.stdin,
+                container.sinks,
+                lambda event: self._kernel_event(container, event),
+                (rows, columns),
             )
         except KernelError as error:
             raise translate_start_error(error) from None

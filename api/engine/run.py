@@ -29,12 +29,12 @@ class Exit:
 class Run:
     """A booted kernel and its first process's streams. Make it with `begin`."""
 
-    def __init__(self, kernel: Kernel, stdio: Stdio) -> None:
+    def __init__(self, kernel: Kernel, stdio: Stdio, on_event: Callable[[Message], None]) -> None:
         self.kernel = kernel
         self.stdio = stdio
         self.pid = 0
         self.started_ns = 0
-        self.on_event: Callable[[Message], None] = lambda _: None
+        self._on_event = on_event
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         kernel.on_event = self._event
         kernel.on_gone = self._gone
@@ -46,6 +46,7 @@ class Run:
         spec: ContainerSpec,
         stdin: Stdin | None,
         sinks: set[Sink],
+        on_event: Callable[[Message], None],
         console: tuple[int, int] = (0, 0),
     ) -> Run:
         """Boot a kernel and start the first process. Raises KernelError; nothing is left then."""
@@ -55,7 +56,7 @@ class Run:
         kernel: Kernel | None = None
         try:
             kernel = await runtime.boot(spec, stdio.guest_side)
-            run = cls(kernel, stdio)
+            run = cls(kernel, stdio, on_event)
             started = await asyncio.wait_for(kernel.call("start"), _START_SECONDS)
         except BaseException as error:
             stdio.abandon()
@@ -83,10 +84,10 @@ class Run:
 
     def _event(self, event: Message) -> None:
         if event["event"] == "exit":
-            self.on_event(event)
+            self._on_event(event)
             self._finish(Exit(event["code"], bool(event.get("oom")), event.get("error") or ""))
         else:
-            self.on_event(event)
+            self._on_event(event)
 
     def _gone(self) -> None:
         self._finish(Exit(_LOST_CODE, error="the container's kernel process ended unexpectedly"))

@@ -180,7 +180,8 @@ async def update_container(container: Container, request: dict[str, Any]) -> lis
     host, warnings = complete_host_config({**container.host, **changes})
     check_resources(host)
     async with container.lock:
-        if container.run is not None:
+        limits = ("Memory", "PidsLimit")
+        if container.run is not None and any(host[x] != container.host[x] for x in limits):
             await container.run.call(
                 "update",
                 pids_limit=max(0, host["PidsLimit"] or 0),

@@ -14,8 +14,8 @@ from api.engine.errors import EngineError, InvalidParameter
 from api.engine.image_archive import load_archive, save_archive
 from api.engine.image_import import import_root, register
 from api.engine.references import parse_reference
-from api.params import text
-from api.responses import in_thread, json_line, stream
+from api.params import flag, text
+from api.responses import complete, in_thread, json_line, json_response, stream
 
 bp = Blueprint("image_transfer", __name__)
 _JSON = "application/json"
@@ -29,6 +29,25 @@ async def create() -> Response:
     if text("fromImage"):
         return await _pull()
     raise InvalidParameter("either fromImage or fromSrc is needed")
+
+
+@bp.post("/commit")
+async def commit() -> Response:
+    """ImageCommit: 201 with the id."""
+    container = engine().container(text("container"))
+    repository, tag = text("repo"), text("tag")
+    work = engine().committer.commit(
+        container,
+        f"{repository}:{tag}" if repository and tag else repository,
+        author=text("author"),
+        comment=text("comment"),
+        changes=request.args.getlist("changes"),
+        pause=flag("pause", default=True),
+    )
+    image = await complete(work)
+    own = {"comment": text("comment"), "imageID": image.id, "imageRef": repository}
+    engine().events.emit("container", "commit", container.id, container.attributes(), own)
+    return json_response({"Id": image.id}, 201)
 
 
 @bp.post("/images/load")

@@ -59,9 +59,3 @@ async def build() -> Response:
 async def build_prune() -> Response:
     """BuildPrune: there is no build cache."""
     return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
-@bp.post("/commit")
-async def commit() -> Response:
-    """ImageCommit."""
-    raise NotSupported("committing containers is not supported by this engine yet")

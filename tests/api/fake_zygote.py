@@ -243,6 +243,8 @@ class FakeKernel:
             tar.add(self.root, ".")
         return {}
 
+    op_layer = op_export
+
     def op_changes(self, message: dict[str, Any], descriptors: list[int]) -> list[dict[str, Any]]:
         found = sorted(self.root.rglob("*"))
         return [{"kind": 1, "path": f"/{path.relative_to(self.root)}"} for path in found]

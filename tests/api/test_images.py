@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from cli.client import ClientError
-from tests.api.support import DOCKER, Daemon, link, member_of, tar_of
+from tests.api.support import DOCKER, Daemon, eventually, link, member_of, tar_of
 
 Content = dict[str, bytes]
 Entry = dict[str, Any]
@@ -401,6 +401,49 @@ def test_the_images_config_is_the_containers_default(daemon: Daemon) -> Any:
     assert (replaced["Path"], replaced["Args"]) == ("/bin/other", [])
     bare = created(Entrypoint=[""], Cmd=["x"])
     assert (bare["Path"], bare["Args"]) == ("x", [])
+
+
+def test_a_commit_is_a_layer_on_its_image(daemon: Daemon) -> None:
+    container = daemon.run("sh", "-c", "echo made > file; sleep 100", Labels={"l": "1"})
+    path = daemon.home.containers / container / "upper/root/file"
+    eventually(path.exists)
+    query = {
+        "container": container,
+        "repo": "imp",
+        "tag": "2",
+        "comment": "why",
+        "author": "me",
+        "changes": ['CMD ["cat", "file"]', "ENV A=1"],
+    }
+    image_id = daemon.client.request("POST", "/commit", query)["Id"]
+    assert daemon.status(container) == "running"
+    base, image = inspect(daemon, "busybox"), inspect(daemon, "imp:2")
+    assert image["Id"] == image_id
+    assert image["Parent"] == base["Id"]
+    assert image["RootFS"]["Layers"][:-1] == base["RootFS"]["Layers"]
+    assert (image["Comment"], image["Author"]) == ("why", "me")
+    assert image["Config"]["Cmd"] == ["cat", "file"]
+    assert image["Config"]["Env"] == ["A=1"]
+    assert image["Config"]["Labels"] == {"l": "1"}
+    history = daemon.client.request("GET", "/images/imp:2/history")
+    assert [step["CreatedBy"] for step in history] == [
+        "sh -c echo made > file; sleep 100",
+        "",
+    ]
+    with pytest.raises(ClientError, match="image has dependent child images"):
+        remove(daemon, base["Id"], force=1)
+
+
+def test_a_bad_commit_leaves_nothing(daemon: Daemon) -> None:
+    container = daemon.run("sleep", "100")
+    for query, message in (
+        ({"changes": ["RUN x"]}, "run is not a valid change command"),
+        ({"repo": "BAD"}, "must be lowercase"),
+    ):
+        with pytest.raises(ClientError, match=message):
+            daemon.client.request("POST", "/commit", {"container": container, **query})
+    assert len(images(daemon)) == 1
+    assert daemon.status(container) == "running"
 
 
 def test_another_platform_is_named(daemon: Daemon) -> None:
