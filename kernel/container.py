@@ -321,18 +321,19 @@ class Container:
             self.bury(process)
             return
         action = parent.signals.actions[SIGCHLD]
+        ordinary = process.exit_signal == SIGCHLD
         code = CLD_EXITED
         number = process.status >> 8
         if process.status & 0x7F:
             code = CLD_KILLED
             number = process.status & 0x7F
-        if process.exit_signal:
-            send_to_process(
-                parent, child_info(process, 0, code, number)._replace(signal=process.exit_signal)
-            )
-        if action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT:
+        info = child_info(process, 0, code, number)._replace(signal=process.exit_signal)
+        if ordinary and (action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT):
             self.bury(process)
+        # Whoever waits finds the child before the signal could interrupt the wait.
         parent.wake_waiters()
+        if process.exit_signal:
+            send_to_process(parent, info)
 
     def _adopt(self, process: Process) -> None:
         """Orphans go to the nearest subreaper, else to init."""

@@ -19,6 +19,7 @@ from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
 from kernel.patching import Texts, map_low_tables, map_patched
 from kernel.reply import Program
+from kernel.signals.state import SIGCHLD
 
 if TYPE_CHECKING:
     from kernel.credentials import Credentials
@@ -162,6 +163,7 @@ def _become(task: Task, image: Image) -> None:
     process.files.drop_cloexec()
     process.files = process.files.copy(task.slot.flags_view)
     process.signals.reset_for_exec()
+    process.exit_signal = SIGCHLD
     process.stop_timers(posix_only=True)
     task.alt_stack = (0, 2, 0)
     task.restart_nr = -1

@@ -9,16 +9,22 @@ from collections.abc import Callable
 class Timer:
     """An interval timer. All times are nanoseconds on the loop's (monotonic) clock."""
 
-    def __init__(self, expired: Callable[[], None]) -> None:
+    def __init__(
+        self, expired: Callable[[], None], signal_taken: Callable[[], bool] = lambda: True
+    ) -> None:
         self._expired = expired
+        self.signal_taken = signal_taken  # no signal of this timer is pending
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.interval_ns = 0
-        self.overruns = 0
+        self.missed = 0  # expiries that the present one stands for, too
+        self.overruns = 0  # of the latest signal, see timer_getoverrun(2)
+        self.delivered_overruns = 0  # of the signal before that
 
     def set(self, value_ns: int, interval_ns: int) -> None:
         """Arm to fire in `value_ns` and then each `interval_ns`; value 0 disarms."""
         self.stop()
+        self.missed = self.overruns = self.delivered_overruns = 0
         self.interval_ns = interval_ns
         if value_ns > 0:
             self._arm(value_ns / 1e9)
@@ -48,7 +54,7 @@ class Timer:
             interval = self.interval_ns / 1e9
             late = loop.time() - self._due
             missed = int(late / interval) if late > 0 else 0
-            self.overruns = missed
+            self.missed = missed
             self._due += interval * (missed + 1)
             self._handle = loop.call_at(self._due, self._fire)
         self._expired()

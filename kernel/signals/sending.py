@@ -174,6 +174,6 @@ def _tell_parent(process: Process, code: int, status: int) -> None:
         return
     leader = process.leader
     uid = leader.credentials.uid if leader is not None else 0
+    parent.wake_waiters()  # before the signal: a wait finds the news rather than EINTR
     if not parent.signals.actions[SIGCHLD].flags & SA_NOCLDSTOP:
         send_to_process(parent, child_info(process, uid, code, status))
-    parent.wake_waiters()

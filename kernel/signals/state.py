@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,6 +25,7 @@ SA_ONSTACK, SA_RESTART, SA_NODEFER, SA_RESETHAND = (
 )
 
 SI_USER, SI_KERNEL, SI_QUEUE, SI_TIMER, SI_TKILL = 0, 0x80, -1, -2, -6
+TIMER_BODY = struct.Struct("<iiQ")  # siginfo of a POSIX timer: its id, overruns, sigev_value
 CLD_EXITED, CLD_KILLED, CLD_STOPPED, CLD_CONTINUED = 1, 2, 5, 6
 
 
@@ -76,8 +78,8 @@ class Pending:
     def add(self, info: Info) -> bool:
         """Queue a signal; False if a standard one was pending already (and this one is lost)."""
         b = bit(info.signal)
-        if info.signal < SIGRTMIN and self.mask & b:
-            return False
+        if info.signal < SIGRTMIN and self.mask & b and info.code != SI_TIMER:
+            return False  # a timer's signal has its own place in the queue
         self.mask |= b
         self.queue.append(info)
         return True
@@ -97,6 +99,18 @@ class Pending:
                 return info
         self.mask &= ~bit(number)
         return Info(number, SI_USER)
+
+    def overrun(self, signal: int, timer: int, expiries: int) -> bool:
+        """Count more expiries of a POSIX timer whose signal is still queued; False if none is."""
+        if self.mask & bit(signal):
+            for i, info in enumerate(self.queue):
+                if info.signal == signal and info.code == SI_TIMER:
+                    number, count, value = TIMER_BODY.unpack(info.body)
+                    if number == timer:
+                        body = TIMER_BODY.pack(number, count + expiries, value)
+                        self.queue[i] = info._replace(body=body)
+                        return True
+        return False
 
     def drop(self, signals: int) -> None:
         """Forget the signals of a mask."""

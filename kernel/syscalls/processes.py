@@ -4,7 +4,7 @@ import errno
 import struct
 
 from codegen.layout import PAYLOAD, SLOT_SIZE, STUB_FD, Op, Slot
-from kernel.abi import DirFd, Flags, Path, Pointer, StringVector, ULong
+from kernel.abi import DirFd, Flags, InBuffer, Path, Pointer, Size, StringVector, ULong
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
 from kernel.loader import Image, prepare
@@ -18,8 +18,13 @@ CLONE_PIDFD, CLONE_VFORK, CLONE_PARENT, CLONE_THREAD = 0x1000, 0x4000, 0x8000, 0
 CLONE_SETTLS, CLONE_PARENT_SETTID = 0x8_0000, 0x10_0000
 CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x20_0000, 0x100_0000
 _NAMESPACES = 0x7E02_0080  # CLONE_NEW*
+_CLONE_DETACHED, _CLONE_CLEAR_SIGHAND = 0x40_0000, 1 << 32
+_CLONE3_FLAGS = 0xFFFF_FFFF & ~_CLONE_DETACHED & ~0x7F | _CLONE_CLEAR_SIGHAND
+_CLONE_ARGS = struct.Struct("<11Q")
+_CLONE_ARGS_FIRST_SIZE = 64
 _KERNEL_OWN = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_PARENT | CLONE_PIDFD
-_SIGCHLD = 17
+_SIGCHLD, _LAST_SIGNAL = 17, 64
+_PAGE, _PID_LEVELS = 4096, 32
 _ALL_SIGNALS, _NO_SIGNALS = b"\xff" * 8, bytes(8)
 _SIG_SETMASK = 2
 _REGS, _REGS_END = Slot.REGS, Slot.REGS + 14 * 8
@@ -46,17 +51,51 @@ def clone(
     task: Task, flags: ULong, newsp: Pointer, parent_tid: Pointer, child_tid: Pointer, tls: ULong
 ) -> Answer:
     """clone(2): a thread or a process, made by the host's clone in the guest."""
-    return _clone(task, flags, newsp, parent_tid, child_tid, tls)
+    if flags & CLONE_PIDFD and flags & CLONE_PARENT_SETTID:
+        return -errno.EINVAL
+    return _clone(task, flags, newsp, parent_tid, child_tid, tls, parent_tid)
 
 
-def _clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, tls: int) -> Answer:
+@syscall(missing="set_tid and CLONE_INTO_CGROUP")
+def clone3(task: Task, uargs: InBuffer, size: Size) -> Answer:
+    """clone3(2): more flags than clone, its own place for the pidfd, a stack with a size."""
+    if size > _PAGE or any(uargs[_CLONE_ARGS.size :]):
+        return -errno.E2BIG
+    if size < _CLONE_ARGS_FIRST_SIZE:
+        return -errno.EINVAL
+    (
+        flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls,
+        set_tid, set_tid_size, _,
+    ) = _CLONE_ARGS.unpack(uargs[: _CLONE_ARGS.size].ljust(_CLONE_ARGS.size, b"\0"))  # fmt: skip
+    if flags & ~_CLONE3_FLAGS or exit_signal > _LAST_SIGNAL or bool(stack) != bool(stack_size):
+        return -errno.EINVAL
+    if flags & (CLONE_THREAD | CLONE_PARENT) and exit_signal:
+        return -errno.EINVAL
+    if flags & _CLONE_CLEAR_SIGHAND and flags & CLONE_SIGHAND:
+        return -errno.EINVAL
+    if set_tid or set_tid_size:
+        return -errno.EPERM if set_tid and 0 < set_tid_size <= _PID_LEVELS else -errno.EINVAL
+    return _clone(
+        task, flags | exit_signal, stack + stack_size, parent_tid, child_tid, tls, pidfd
+    )
+
+
+def _clone(
+    task: Task,
+    flags: int,
+    stack: int,
+    parent_tid: int,
+    child_tid: int,
+    tls: int,
+    pidfd: int = 0,
+) -> Answer:
     if flags & _NAMESPACES:
         return -errno.EPERM
     if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
         return -errno.EINVAL
     if flags & CLONE_SIGHAND and not flags & CLONE_VM:
         return -errno.EINVAL
-    if flags & CLONE_PIDFD and flags & (CLONE_PARENT_SETTID | CLONE_THREAD):
+    if flags & CLONE_PIDFD and flags & CLONE_THREAD:
         return -errno.EINVAL
     thread = bool(flags & CLONE_THREAD)
     child = _new_thread(task) if thread else _new_process(task, flags)
@@ -74,12 +113,12 @@ def _clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, 
     blocked = task.slot.address + PAYLOAD + program.store(_ALL_SIGNALS)
     none = task.slot.address + PAYLOAD + program.store(_NO_SIGNALS)
     program.do(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
-    host_flags = flags & ~_KERNEL_OWN
+    host_flags = flags & ~_KERNEL_OWN & 0xFFFF_FFFF
     tid_at = slot.address + Slot.HOST_TID
     if flags & CLONE_PIDFD:
         host_flags |= CLONE_PIDFD
         task.process.container.pidfd_users = True
-        tid_at = parent_tid
+        tid_at = pidfd
     else:
         host_flags |= CLONE_PARENT_SETTID
     if not thread:
@@ -147,7 +186,9 @@ def _new_process(task: Task, flags: int) -> Task:
     if parent is not task.process:
         process.set_parent(parent)
     process.signals = task.process.signals.copy()
-    process.exit_signal = flags & 0xFF
+    if flags & _CLONE_CLEAR_SIGHAND:
+        process.signals.reset_for_exec()
+    process.exit_signal = flags & 0xFF if not flags & CLONE_PARENT else task.process.exit_signal
     process.texts = task.process.texts.copy()
     fs = task.fs if flags & CLONE_FS else task.fs.copy()
     child = Task(process, pid, slot, task.credentials, fs, task.abi)

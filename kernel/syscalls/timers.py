@@ -9,7 +9,7 @@ from kernel.abi import Flags, InStruct, Int, Pointer, UInt
 from kernel.errors import LinuxError
 from kernel.reply import Answer, Reply
 from kernel.signals.sending import send_to_process, send_to_task
-from kernel.signals.state import SI_KERNEL, SI_TIMER, SIGALRM, Info
+from kernel.signals.state import SI_KERNEL, SI_TIMER, SIGALRM, TIMER_BODY, Info
 from kernel.syscalls.declare import syscall
 from kernel.task import Task
 from kernel.timers import Timer
@@ -101,13 +101,22 @@ def timer_create(
     def expired() -> None:
         if notify == _SIGEV_NONE:
             return
-        info = Info(signal, SI_TIMER, 0, struct.pack("<iiQ", number, timer.overruns, value))
+        pending = target.pending if target is not None else process.signals.pending
+        if pending is not None and pending.overrun(signal, number, timer.missed + 1):
+            timer.overruns += timer.missed + 1
+            return
+        timer.delivered_overruns, timer.overruns = timer.overruns, timer.missed
+        info = Info(signal, SI_TIMER, 0, TIMER_BODY.pack(number, timer.missed, value))
         if target is not None:
             send_to_task(target, info)
         else:
             send_to_process(process, info)
 
-    timer = Timer(expired)
+    def taken() -> bool:
+        pending = target.pending if target is not None else process.signals.pending
+        return pending is None or not pending.overrun(signal, number, 0)
+
+    timer = Timer(expired, taken)
     timers[number] = (timer, clockid)
     return Reply.out(0, (created_timer_id, struct.pack("<i", number)))
 
@@ -154,7 +163,7 @@ def timer_gettime(task: Task, timer_id: Int, setting: Pointer) -> Answer:
 def timer_getoverrun(task: Task, timer_id: Int) -> Answer:
     """timer_getoverrun(2)."""
     timer, _ = _timer(task, timer_id)
-    return timer.overruns
+    return timer.overruns if timer.signal_taken() else timer.delivered_overruns
 
 
 @syscall()

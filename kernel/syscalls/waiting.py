@@ -9,12 +9,13 @@ from kernel.pidfds import pid_of_pidfd
 from kernel.process import Process
 from kernel.reply import Answer, Reply
 from kernel.signals.sending import child_info
-from kernel.signals.state import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED
+from kernel.signals.state import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task, Waiter
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x0100_0000
-_WAIT_ANY_KIND = 0xE000_0000  # __WNOTHREAD, __WCLONE, __WALL: every child is of one kind here
+_WNOTHREAD, _WALL, _WCLONE = 0x2000_0000, 0x4000_0000, 0x8000_0000
+_WAIT_ANY_KIND = _WNOTHREAD | _WALL | _WCLONE
 P_ALL, P_PID, P_PGID, P_PIDFD = range(4)
 _RUSAGE = struct.Struct("<4q14q")
 
@@ -26,7 +27,7 @@ async def wait4(task: Task, upid: Pid, stat_addr: Pointer, options: Flags, ru: P
         return -errno.EINVAL
     if upid == -(1 << 31):
         return -errno.ESRCH
-    found = await _wait(task, _selector(task, upid), options | WEXITED)
+    found = await _wait(task, _selector(task, upid, options), options | WEXITED)
     if found is None:
         return 0
     child, status = found
@@ -56,7 +57,7 @@ async def waitid(
         pid = selectors[which]
     else:
         return -errno.EINVAL
-    found = await _wait(task, _selector(task, pid), options)
+    found = await _wait(task, _selector(task, pid, options), options)
     if found is None:
         return Reply.out(0, (infop, bytes(128))) if infop else 0
     child, status = found
@@ -68,20 +69,28 @@ async def waitid(
 
 
 class _Selector:
-    """Which children a wait is about: -1 all, >0 one, 0 own group, <-1 a group."""
+    """Which children a wait is about: -1 all, >0 one, 0 own group, <-1 a group.
 
-    def __init__(self, pid: int, group: int) -> None:
+    Children whose end sends something else than SIGCHLD are found with __WCLONE (only they) or
+    __WALL.
+    """
+
+    def __init__(self, pid: int, group: int, options: int) -> None:
         self.pid = pid
         self.group = group
+        self._any_kind = bool(options & _WALL)
+        self._silent = bool(options & _WCLONE)
 
     def matches(self, child: Process) -> bool:
+        if not self._any_kind and (child.exit_signal != SIGCHLD) is not self._silent:
+            return False
         if self.pid == -1:
             return True
         return child.pid == self.pid if self.pid > 0 else child.group == self.group
 
 
-def _selector(task: Task, pid: int) -> _Selector:
-    return _Selector(pid, task.process.group if pid == 0 else -pid)
+def _selector(task: Task, pid: int, options: int) -> _Selector:
+    return _Selector(pid, task.process.group if pid == 0 else -pid, options)
 
 
 async def _wait(task: Task, selector: _Selector, options: int) -> tuple[Process, int] | None:
