@@ -89,6 +89,7 @@ class Container:
         self.signal_waits: dict[Task, tuple[int, Waiter]] = {}
         self.calls_entered = 0  # system calls of threads that have ended ...
         self.calls_trapped = 0  # ... and how many of them came through a trap
+        self.socket_timeouts = False  # some socket has SO_RCVTIMEO or SO_SNDTIMEO
         self.pidfd_users = False  # some guest has a pidfd
         self.pidfd_inodes: dict[int, int] = {}  # inode of pidfds -> guest pid
         self.host_groups: dict[int, int] = {}  # guest process group or session -> host id

@@ -7,11 +7,12 @@ return into the result. A thread leaves native code only through here.
 
 from __future__ import annotations
 
+import errno
 import logging
 import struct
 from typing import TYPE_CHECKING
 
-from codegen.layout import Op, Reason, Slot
+from codegen.layout import PAYLOAD, Op, Reason, Slot
 from kernel.errors import LinuxError
 from kernel.reply import Program
 from kernel.signals import frame_x86_64 as frames
@@ -41,6 +42,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ddock.kernel")
 _ARGS, _REASON, _SAVED_NR = Slot.ARGS // 8, Slot.REASON // 8, Slot.SAVED_NR // 8
 _HOST_SIGNALS = Slot.HOST_SIGNALS // 8
+_SO_RCVTIMEO, _SO_SNDTIMEO = 20, 21
+_TIME_LIMITS = {
+    **dict.fromkeys(
+        ("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4"), _SO_RCVTIMEO
+    ),
+    **dict.fromkeys(
+        ("write", "writev", "sendto", "sendmsg", "sendmmsg", "connect", "sendfile"), _SO_SNDTIMEO
+    ),
+}
 _SS_ONSTACK, _SS_DISABLE = 1, 2
 _SS_AUTODISARM = 1 << 31
 
@@ -104,7 +114,7 @@ async def _next_signals(task: Task, host: frames.HostFrame, restart_nr: int) -> 
             process.container.kill(process, info.signal)
             return
         if restart_nr >= 0:
-            _settle_call(task, host, restart_nr, action)
+            await _settle_call(task, host, restart_nr, action)
             restart_nr = -1
         if not await _push_frame(task, host, info, action):
             process.container.kill(process, SIGSEGV)
@@ -141,13 +151,35 @@ def _take(task: Task) -> Info | None:
     return info or task.process.signals.pending.take(wanted)
 
 
-def _settle_call(task: Task, host: frames.HostFrame, number: int, action: Action) -> None:
+async def _settle_call(task: Task, host: frames.HostFrame, number: int, action: Action) -> None:
     """A handler will run: the interrupted call restarts after it or fails with EINTR."""
-    rule = task.process.container.restart_rule(number)
-    if rule == "always" and action.flags & SA_RESTART:
+    container = task.process.container
+    rule = container.restart_rule(number)
+    restarts = rule == "always" and bool(action.flags & SA_RESTART)
+    if restarts and container.socket_timeouts and await _has_time_limit(task, host, number):
+        restarts = False
+    if restarts:
         host.restart(number)
     else:
-        host.set_result(-4)
+        host.set_result(-errno.EINTR)
+
+
+async def _has_time_limit(task: Task, host: frames.HostFrame, number: int) -> bool:
+    """Is it a call on a socket with a time limit? Then it never restarts (signal(7))."""
+    name = task.abi.names.get(number)
+    option = _TIME_LIMITS.get(name) if name is not None else None
+    if option is None:
+        return False
+    program = Program()
+    base = task.slot.address + PAYLOAD
+    value = program.store(bytes(16))
+    length = base + program.store(struct.pack("<I", 16))
+    program.op(
+        Op.HOSTCALL, host.registers[frames.RDI], 1, option, base + value, length,
+        nr=task.abi.numbers["getsockopt"],
+    )  # fmt: skip
+    await task.run(program)
+    return task.result(0) == 0 and any(task.slot.read_payload(value, 16))
 
 
 async def _push_frame(task: Task, host: frames.HostFrame, info: Info, action: Action) -> bool:

@@ -285,6 +285,8 @@ async def setsockopt(
     pointer = task.slot.q[_ARGS + 3]
     if optlen < 0:
         raise LinuxError(errno.EINVAL)
+    if level == options.SOL_SOCKET and optname in options.TIME_LIMITS:
+        task.process.container.socket_timeouts = True
     if options.concerns_set(level, optname):
         with hostsock.closing(await duplicate(task, fd)) as host_fd:
             result = options.set_option(task, host_fd, level, optname, optval)
