@@ -139,7 +139,7 @@ class Reason:
 
     ASYNC: Final = 1  # guest code was interrupted by a host signal or kick
     BEFORE: Final = 2  # pending was seen before a native call: context is at its `syscall`
-    INTERRUPTED: Final = 3  # a native call returned EINTR
+    INTERRUPTED: Final = 3  # a native call returned EINTR or EIO
     AFTER: Final = 4  # pending was seen on the way out: the result stands
     FAULT: Final = 5  # a synchronous fault in guest code
     SIGRETURN: Final = 6  # the guest called rt_sigreturn

@@ -25,6 +25,7 @@ from kernel.loader import prepare
 from kernel.look import Look
 from kernel.process import Process
 from kernel.ring import Ring
+from kernel.signals.jobcontrol import groups_of_family, release_orphans
 from kernel.signals.sending import child_info, send_to_process
 from kernel.signals.state import (
     CLD_EXITED,
@@ -138,6 +139,13 @@ class Container:
         if slot is None:
             raise LinuxError(_EAGAIN)
         return slot
+
+    def guest_group(self, host: int) -> int:
+        """The guest's id of a host process group; 0 for none of ours."""
+        for group, founder in self.host_groups.items():
+            if founder == host and any(p.group == group for p in self.pids.values()):
+                return group
+        return 0
 
     def spawn(
         self,
@@ -310,7 +318,9 @@ class Container:
         process.files.clear()
         process.stop_timers()
         process.zombie = True
+        groups = groups_of_family(process)
         self._adopt(process)
+        release_orphans(self, groups)
         for told in process.on_end:
             told(process.status)
         parent = process.parent

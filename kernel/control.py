@@ -101,6 +101,8 @@ class Control:
 
     async def do_exec(self, message: Message, fds: list[int]) -> dict[str, int]:
         """Start another process beside it (`docker exec`)."""
+        if message["terminal"] and os.isatty(fds[0]):
+            self._container.mounts.terminals.adopt(os.fsencode(os.ttyname(fds[0])))
         process = self._spawn(
             message["argv"], message["env"], message["cwd"], message["user"],
             bool(message["terminal"]), fds, bool(message.get("privileged")),

@@ -3,9 +3,10 @@
 A device node is an entry in the ownership index; opening one of the harmless devices opens the
 host's own. Everything else answers EPERM, as the device cgroup of a real container does.
 
-Pseudo terminals are the host's. /dev/pts shows exactly those whose master was opened in this
-container: an O_PATH descriptor pins each, so a number that the host gave to somebody else later is
-never reached.
+Pseudo terminals are the host's. /dev/pts shows exactly those that were opened in this container or
+for it, under numbers of the container's own: the lowest free one, as in a devpts instance of its
+own. An O_PATH descriptor pins each, so a number that the host gave to somebody else later is never
+reached.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from kernel.task import Task
 
 _TIOCGPTN: Final = 0x80045430
+_SLAVES: Final = range(136, 144)
 _OPEN_FLAGS = (
     os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_NOCTTY | os.O_CLOEXEC
 )  # fmt: skip
 
 TTY: Final = os.makedev(5, 0)
-CONSOLE: Final = os.makedev(5, 1)
 PTMX: Final = os.makedev(5, 2)
 _SAME_AS_HOST: Final = {
     os.makedev(1, 3): b"/dev/null",
@@ -59,12 +60,23 @@ LINKS: Final = [
 ]
 
 
+class TerminalDescriptor(int):
+    """A just opened terminal: it may become the opener's controlling terminal (tty_open)."""
+
+    __slots__ = ()
+
+
+def is_terminal(rdev: int) -> bool:
+    """Whether a device number is a pseudo terminal's slave (UNIX98_PTY_SLAVE_MAJOR)."""
+    return os.major(rdev) in _SLAVES
+
+
 def populate(root: Node, console: bool) -> None:
-    """Make the usual nodes in an empty /dev."""
+    """Make the usual nodes in an empty /dev. Docker mounts the first terminal as the console."""
     for name, mode, rdev in NODES:
         root.make_node(root.lookup(name), CHARACTER | mode, rdev, (0, 0))
     if console:
-        root.make_node(root.lookup(b"console"), CHARACTER | 0o620, CONSOLE, (0, 5))
+        root.make_node(root.lookup(b"console"), CHARACTER | 0o620, slave_number(0), (0, 5))
     for name, target in LINKS:
         root.make_symlink(root.lookup(name), target, (0, 0))
     for name, mode in ((b"pts", 0o755), (b"shm", 0o1777), (b"mqueue", 0o1777)):
@@ -83,10 +95,11 @@ def open_device(task: Task, node: Node, rdev: int, flags: int) -> tuple[int, Ope
     if rdev == PTMX:
         return terminals.open_master(flags), None
     if rdev == TTY:
-        return os.open(_controlling_terminal(task.process.host_pid), flags), None
-    if rdev == CONSOLE and terminals.console is not None:
-        return os.open(terminals.console, flags | os.O_NOCTTY), None
-    raise LinuxError(errno.ENXIO if rdev == CONSOLE else errno.EPERM)
+        host = _controlling_terminal(task.process.host_pid)
+        return os.open(host, flags | os.O_NOCTTY), None
+    if is_terminal(rdev):
+        return terminals.open_slave(slave_index(rdev), flags), None
+    raise LinuxError(errno.EPERM)
 
 
 def _controlling_terminal(host_pid: int) -> bytes:
@@ -99,7 +112,17 @@ def _controlling_terminal(host_pid: int) -> bytes:
     number = int(text[text.rindex(b")") + 2 :].split()[4])
     if not number:
         raise LinuxError(errno.ENXIO)
-    return b"/dev/pts/%d" % os.minor(number)
+    return b"/dev/pts/%d" % slave_index(number)
+
+
+def slave_index(rdev: int) -> int:
+    """N of /dev/pts/N."""
+    return (os.major(rdev) - _SLAVES.start << 20) + os.minor(rdev)
+
+
+def slave_number(index: int) -> int:
+    """The device number of /dev/pts/N."""
+    return os.makedev(_SLAVES.start + (index >> 20), index & 0xFFFFF)
 
 
 class TerminalFs(SyntheticFs):
@@ -109,42 +132,63 @@ class TerminalFs(SyntheticFs):
         """`console`: the host path of the terminal that the container was started on, if any."""
         super().__init__(b"devpts", 0x1CD1, device)
         self.options = [b"gid=5", b"mode=620", b"ptmxmode=666"]
-        self.console = console
-        self.pinned: dict[int, int] = {}  # number -> O_PATH descriptor of the slave
+        self._pinned: dict[int, tuple[int, int]] = {}  # N -> (O_PATH descriptor, host's N)
         self.root: Node = TerminalDirectory(self)
-        if console is not None and console.startswith(b"/dev/pts/"):
-            self._pin(int(console.rpartition(b"/")[2]))
+        if console is not None:
+            self.adopt(console)
 
     def open_master(self, flags: int) -> int:
         """Open /dev/ptmx on the host and let the container see the new slave."""
         fd = os.open(b"/dev/ptmx", flags | os.O_NOCTTY)
         try:
-            number = struct.unpack("i", fcntl.ioctl(fd, _TIOCGPTN, bytes(4)))[0]
-            self._pin(number)
+            self._pin(struct.unpack("i", fcntl.ioctl(fd, _TIOCGPTN, bytes(4)))[0])
         except OSError:
             os.close(fd)
             raise
         return fd
 
+    def open_slave(self, index: int, flags: int) -> TerminalDescriptor:
+        """Open /dev/pts/`index`. It never becomes the kernel process's own terminal."""
+        if index not in self.numbers():
+            raise LinuxError(errno.ENXIO)
+        path = b"/proc/self/fd/%d" % self._pinned[index][0]
+        flags = (flags & _OPEN_FLAGS) | os.O_CLOEXEC | os.O_NOCTTY
+        return TerminalDescriptor(os.open(path, flags))
+
+    def adopt(self, host: bytes) -> None:
+        """Show a terminal that was made outside, by the host path of its slave."""
+        if host.startswith(b"/dev/pts/"):
+            self._pin(int(host.rpartition(b"/")[2]))
+
     def numbers(self) -> list[int]:
         """The slaves that still exist."""
-        for number, fd in list(self.pinned.items()):
+        for index, (fd, _) in list(self._pinned.items()):
             if not os.fstat(fd).st_nlink:
                 os.close(fd)
-                del self.pinned[number]
-        return sorted(self.pinned)
+                del self._pinned[index]
+        return sorted(self._pinned)
+
+    def number_of(self, host: int) -> int | None:
+        """The container's number of the host's /dev/pts/`host`; None if that is not its."""
+        for index, (_, number) in self._pinned.items():
+            if number == host:
+                return index
+        return None
 
     def close(self) -> None:
-        for fd in self.pinned.values():
+        for fd, _ in self._pinned.values():
             os.close(fd)
-        self.pinned.clear()
+        self._pinned.clear()
 
-    def _pin(self, number: int) -> None:
-        old = self.pinned.pop(number, None)
-        if old is not None:
-            os.close(old)
-        path = b"/dev/pts/%d" % number
-        self.pinned[number] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    def _pin(self, host: int) -> None:
+        taken = self.numbers()
+        stale = self.number_of(host)
+        if stale is not None:
+            os.close(self._pinned.pop(stale)[0])
+            taken.remove(stale)
+        index = next(i for i in range(len(taken) + 1) if i not in taken)
+        fd = os.open(b"/dev/pts/%d" % host, os.O_PATH | os.O_CLOEXEC)
+        self._pinned[index] = (fd, host)
 
 
 class TerminalDirectory(Directory):
@@ -166,7 +210,7 @@ class TerminalDirectory(Directory):
             return self.negative(name)
         if number not in self.fs.numbers() or name != b"%d" % number:
             return self.negative(name)
-        return Terminal(self.fs, self, name, 0o620, os.makedev(136 + number // 256, number % 256))
+        return Terminal(self.fs, self, name, 0o620, slave_number(number))
 
     def entries(self, task: Task) -> list[Entry]:
         names = [b"ptmx", *(b"%d" % n for n in self.fs.numbers())]
@@ -184,12 +228,11 @@ class Terminal(SyntheticNode):
         self.gid = 5 if rdev != PTMX else 0
 
     def inode(self) -> int:
-        return 2 if self.rdev == PTMX else 3 + os.minor(self.rdev)
+        return 2 if self.rdev == PTMX else 3 + slave_index(self.rdev)
 
     def open(self, task: Task, flags: int) -> tuple[int, OpenFile | None]:
         if self.rdev == PTMX:
             return open_device(task, self, PTMX, flags)
         fs = self.fs
         assert isinstance(fs, TerminalFs)
-        pin = fs.pinned[int(self.name)]
-        return os.open(b"/proc/self/fd/%d" % pin, (flags & _OPEN_FLAGS) | os.O_CLOEXEC), None
+        return fs.open_slave(slave_index(self.rdev), flags), None

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from kernel.errors import LinuxError
 from kernel.fs.bind import BindFs
 from kernel.fs.context import FsContext
-from kernel.fs.devices import TerminalFs
+from kernel.fs.devices import TerminalFs, is_terminal, slave_index, slave_number
 from kernel.fs.metadata import CHARACTER, S_IFMT, head, with_head
 from kernel.fs.node import FileSystem, Node
 from kernel.fs.overlay import OverlayFs
@@ -156,9 +156,9 @@ class MountTable:
 
         A suffix such as ` (deleted)` stays.
         """
-        if host.startswith(
-            (b"/dev/pts/", b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random")
-        ):
+        if host.startswith(b"/dev/pts/"):
+            return self._terminal_path(host)
+        if host.startswith((b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random")):
             return host
         if host in (b"/dev/urandom", b"/dev/tty", b"/dev/ptmx"):
             return host
@@ -170,6 +170,11 @@ class MountTable:
         if not rest:
             return base
         return rest if base == b"/" else base + rest
+
+    def _terminal_path(self, host: bytes) -> bytes:
+        number, space, rest = host[9:].partition(b" ")
+        index = self.terminals.number_of(int(number)) if number.isdigit() else None
+        return host if index is None else b"/dev/pts/%d" % index + space + rest
 
     def present(self, task: Task, fd: int, raw: bytes) -> bytes:
         """The guest's view of the host's `raw` stat of the unflagged descriptor `fd`."""
@@ -220,7 +225,10 @@ class MountTable:
         if (device, ino) in self.foreign:
             uid, gid, mode = self.foreign[device, ino]
             return with_head(raw, device, ino, nlink, mode, uid, gid, rdev)
-        if mode & S_IFMT == CHARACTER and os.major(rdev) in range(136, 144):
+        if mode & S_IFMT == CHARACTER and is_terminal(rdev):
+            index = self.terminals.number_of(slave_index(rdev))
+            if index is not None:
+                ino, rdev = 3 + index, slave_number(index)
             return with_head(raw, self.terminals.device, ino, nlink, CHARACTER | 0o620, 0, 5, rdev)
         uid = 0 if uid == os.geteuid() else uid
         gid = 0 if gid == os.getegid() else gid

@@ -17,6 +17,7 @@ from kernel.errors import LinuxError
 from kernel.reply import Program
 from kernel.signals import frame_x86_64 as frames
 from kernel.signals.injection import errands
+from kernel.signals.jobcontrol import settle_refusal
 from kernel.signals.sending import send_to_process, stop
 from kernel.signals.state import (
     IGNORED_BY_DEFAULT,
@@ -87,7 +88,8 @@ async def deliver(task: Task) -> None:
     elif reason == Reason.BEFORE:
         host.registers[frames.RAX] = q[_SAVED_NR]
     elif reason == Reason.INTERRUPTED:
-        restart_nr = q[_SAVED_NR]
+        if host.result == -errno.EINTR or await settle_refusal(task, host, q[_SAVED_NR]):
+            restart_nr = q[_SAVED_NR]
     elif reason == Reason.AFTER and task.restart_nr >= 0:
         restart_nr, task.restart_nr = task.restart_nr, -1
     note_host_signals(task)

@@ -80,6 +80,12 @@ class HostFrame:
         """(trap number, error code, address) of a synchronous fault."""
         return self.registers[TRAPNO], self.registers[ERR], self.registers[CR2]
 
+    @property
+    def result(self) -> int:
+        """What the interrupted call answers, as a signed number."""
+        value: int = self.registers[RAX]
+        return value - (1 << 64) if value >> 63 else value
+
     def set_result(self, value: int) -> None:
         """What the interrupted call answers."""
         self.registers[RAX] = value & ((1 << 64) - 1)

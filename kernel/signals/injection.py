@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import TYPE_CHECKING
 
 from codegen.layout import PAYLOAD, Op
+from kernel.errors import Interrupted
 from kernel.reply import Program
-from kernel.signals.state import SIG_IGN, SIGTTOU, bit
+from kernel.signals.jobcontrol import immune, in_background, stop_background
+from kernel.signals.state import SIGTTOU, bit
 from kernel.task import Waiter
 
 if TYPE_CHECKING:
@@ -39,20 +42,25 @@ def errands(task: Task, program: Program) -> None:
 
 
 async def with_ttou(task: Task, fd: int, cmd: int, value: int) -> Answer:
-    """A terminal ioctl(fd, cmd, &value); SIGTTOU is blocked on the host if the guest is immune."""
+    """A terminal ioctl(fd, cmd, &value) that a group in the background may make only if immune."""
     nr = task.abi.numbers
     program = Program()
     base = task.slot.address + PAYLOAD
     argument = base + program.store(struct.pack("<i", value))
     mask = base + program.store(bit(SIGTTOU).to_bytes(8, "little"))
-    immune = bool(
-        task.blocked & bit(SIGTTOU) or task.process.signals.actions[SIGTTOU].handler == SIG_IGN
-    )
-    if immune:
+    blocked = immune(task, SIGTTOU)
+    if blocked:
         program.hostcall(nr["rt_sigprocmask"], _SIG_BLOCK, mask, 0, 8)
-    flags = 0 if immune else Op.INTERRUPTIBLE
+    flags = 0 if blocked else Op.INTERRUPTIBLE
     register = program.op(Op.HOSTCALL, fd, cmd, argument, nr=nr["ioctl"], flags=flags)
-    if immune:
+    if blocked:
         program.hostcall(nr["rt_sigprocmask"], _SIG_UNBLOCK, mask, 0, 8)
     await task.run(program)
-    return task.result(register)
+    result = task.result(register)
+    if (
+        result == -errno.EIO
+        and in_background(task.process, task, fd)
+        and stop_background(task, SIGTTOU)
+    ):
+        raise Interrupted
+    return result

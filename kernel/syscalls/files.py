@@ -10,7 +10,7 @@ import struct
 from collections.abc import Coroutine
 from typing import Any
 
-from codegen.layout import PAYLOAD_SIZE, STUB_FDS, Slot
+from codegen.layout import PAYLOAD_SIZE, STUB_FDS, Op, Slot
 from kernel.abi import (
     DirFd,
     Fd,
@@ -27,6 +27,7 @@ from kernel.abi import (
     ULong,
 )
 from kernel.fs.descriptors import node_of, start_of
+from kernel.fs.devices import TerminalDescriptor
 from kernel.fs.metadata import REGULAR
 from kernel.fs.node import FileSystem, Node
 from kernel.fs.openfile import DirectoryFile, OpenFile
@@ -34,7 +35,7 @@ from kernel.fs.opening import open_path
 from kernel.fs.overlay import OverlayFs, OverlayNode
 from kernel.fs.permissions import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 from kernel.host.linux_fs import RESOLVE_CACHED
-from kernel.reply import Answer, DescriptorReply, Reply
+from kernel.reply import Answer, DescriptorReply, Program, Reply
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task
 
@@ -48,6 +49,7 @@ _OPEN2_FLAGS = 0o37777777  # everything open(2) knows
 _RESOLVE_KNOWN = 0x3F
 _O_LARGEFILE = 0o100000
 _F_UNLCK = 2
+_TIOCSCTTY = 0x540E
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 5, 1030
 F_SETOWN, F_GETOWN = 8, 9
 # Commands about owners, signals, leases and notification: the host would act on host processes.
@@ -104,7 +106,23 @@ async def _open_slowly(
     task: Task, start: Node, path: bytes, flags: int, mode: int, scope: int
 ) -> Answer:
     fd, file = await open_path(task, start, path, flags, mode, scope)
+    if type(fd) is TerminalDescriptor and not flags & os.O_NOCTTY:
+        return _terminal(task, fd, flags & os.O_CLOEXEC != 0)
     return DescriptorReply(fd, flags & os.O_CLOEXEC != 0, file)
+
+
+def _terminal(task: Task, fd: int, cloexec: bool) -> Answer:
+    """A session leader without a terminal gets the one it opens, if that has no session (tty_open).
+
+    TIOCSCTTY has the same conditions; where they do not hold it fails, and nobody minds.
+    """
+    process = task.process
+    program = Program()
+    got = process.channel.give(task, program, fd, cloexec)
+    if process.session == process.pid:
+        program.hostcall(task.abi.numbers["ioctl"], got, _TIOCSCTTY, 0, checked=False)
+    program.op(Op.END, got)
+    return Reply.program(program)
 
 
 @syscall(restart=Restart.ALWAYS, missing="RESOLVE_CACHED always answers EAGAIN")

@@ -6,13 +6,16 @@ children, not each other's): for another process the call is run by that process
 """
 
 import errno
+import fcntl
+import os
 from typing import TYPE_CHECKING
 
-from codegen.layout import STUB_FDS
+from codegen.layout import PAYLOAD, STUB_FDS, Op
 from kernel.abi import Fd, Pid, UInt, ULong
 from kernel.errors import LinuxError
+from kernel.fs.devices import slave_index, slave_number
 from kernel.process import Process
-from kernel.reply import Answer, Reply
+from kernel.reply import Answer, Program, Reply
 from kernel.signals.injection import run_in, with_ttou
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from kernel.container import Container
 
 TIOCSCTTY, TIOCGPGRP, TIOCSPGRP, TIOCNOTTY, TIOCGSID = 0x540E, 0x540F, 0x5410, 0x5422, 0x5429
+TIOCGDEV, TIOCGPTN, TIOCGPTPEER = 0x80045432, 0x80045430, 0x5441
 _REFUSED = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 
 
@@ -105,30 +109,54 @@ async def ioctl(task: Task, fd: Fd, cmd: UInt, arg: ULong) -> Answer:
         return -errno.EBADF
     if task.process.files.get(fd) is not None:
         return -errno.ENOTTY
-    if cmd in (TIOCGPGRP, TIOCGSID):
+    if cmd in (TIOCGPGRP, TIOCGSID, TIOCGPTN, TIOCGDEV):
         return await _tell(task, fd, cmd, arg)
     if cmd == TIOCSPGRP:
         group = int.from_bytes(await task.copy_in(arg, 4), "little")
         return await _set_foreground(task, fd, group)
     if cmd in _REFUSED:
         return -errno.EPERM
+    if cmd == TIOCGPTPEER:
+        return await _open_peer(task, fd, arg)
     handler = task.process.container.ioctl_handler
     if cmd >> 8 == 0x89 and handler is not None:
         answer: Answer = await handler(task, fd, cmd, arg)
         return answer
-    if cmd in (TIOCSCTTY, TIOCNOTTY) or cmd >> 8 in (0x54, 0x66):
+    if cmd >> 8 & 0xFF in (0x54, 0x66):
         return Reply.hostcall("ioctl", fd, cmd, arg)
     return -errno.ENOTTY
 
 
 async def _tell(task: Task, fd: int, cmd: int, arg: int) -> Answer:
-    """TIOCGPGRP, TIOCGSID: the host answers, we translate."""
-    await task.hostcall("ioctl", fd, cmd, arg)
-    host = int.from_bytes(await task.copy_in(arg, 4), "little")
-    groups = task.process.container.host_groups
-    guest = next((g for g, h in groups.items() if h == host), 0)
-    await task.copy_out(arg, guest.to_bytes(4, "little"))
-    return 0
+    """The host answers about a group, a session or a terminal's number; we translate."""
+    program = Program()
+    answer = task.slot.address + PAYLOAD + program.store(bytes(4))
+    result = program.op(Op.HOSTCALL, fd, cmd, answer, nr=task.abi.numbers["ioctl"])
+    await task.run(program)
+    if task.result(result) < 0:
+        return task.result(result)
+    host = int.from_bytes(task.slot.read_payload(0, 4), "little")
+    container = task.process.container
+    if cmd in (TIOCGPGRP, TIOCGSID):
+        guest: int | None = container.guest_group(host)
+    elif cmd == TIOCGPTN:
+        guest = container.mounts.terminals.number_of(host)
+    else:
+        guest = container.mounts.terminals.number_of(slave_index(host))
+        guest = None if guest is None else slave_number(guest)
+    return Reply.out(0, (arg, (host if guest is None else guest).to_bytes(4, "little")))
+
+
+async def _open_peer(task: Task, fd: int, flags: int) -> Answer:
+    """TIOCGPTPEER: open a master's slave without a path. The guest itself may not open."""
+    master = await task.take_fd(fd)
+    try:
+        slave = fcntl.ioctl(master, TIOCGPTPEER, flags | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    finally:
+        os.close(master)
+    return Reply.descriptor(slave, bool(flags & os.O_CLOEXEC))
 
 
 async def _set_foreground(task: Task, fd: int, group: int) -> Answer:

@@ -37,8 +37,9 @@ _IDENTITIES = {
     "getpid": Slot.PID, "gettid": Slot.TID, "getppid": Slot.PPID, "getuid": Slot.UID,
     "geteuid": Slot.EUID, "getgid": Slot.GID, "getegid": Slot.EGID,
 }  # fmt: skip
-# asm-generic/ioctls.h: terminal ioctls that name processes, inject input or take the terminal.
-_TTY_TO_KERNEL = (0x540E, 0x540F, 0x5410, 0x5412, 0x541C, 0x5422, 0x5429)
+# asm-generic/ioctls.h: terminal ioctls that name processes, inject input, take the terminal or open
+# its other end. Those with a size in the number (TIOCGPTN) go to the kernel anyway.
+_TTY_TO_KERNEL = (0x540E, 0x540F, 0x5410, 0x5412, 0x541C, 0x5422, 0x5429, 0x5441)
 # fcntl commands that only concern the descriptor: F_DUPFD..F_SETFL, F_SETLK(W), F_OFD_*,
 # F_DUPFD_CLOEXEC, pipe sizes, seals.
 _FCNTL_NATIVE = (6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
@@ -143,8 +144,9 @@ def native(s: Stub) -> None:
     s.bind("native_call")
     a.syscall()
     a.mov(rcx, gs(Slot.SAVED_RCX))
-    a.cmp(rax, -4)  # EINTR: the kernel knows whether the call restarts
-    a.je(s["trap_interrupted"])
+    a.lea(r11, at(rax, 5))  # EINTR: the kernel knows whether the call restarts;
+    a.cmp(r11, 1)  # EIO: and whether a terminal refused a job in the background
+    a.jbe(s["trap_interrupted"])
     s.bind("exit_check")
     a.cmp(gs(Slot.PENDING, 4), 0)
     a.jne(s["trap_after"])

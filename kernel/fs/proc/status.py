@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from kernel.fs.devices import slave_index, slave_number
 from kernel.fs.proc import host
 
 if TYPE_CHECKING:
@@ -63,8 +64,12 @@ def stat(process: Process, thread: Task | None) -> bytes:
     fields[1] = b"%d" % (process.parent.pid if process.parent is not None else 0)
     fields[2] = b"%d" % process.group
     fields[3] = b"%d" % process.session
-    foreground = process.container.by_host_pid.get(int(fields[5])) if fields[5] > b"0" else None
-    fields[5] = b"%d" % foreground.group if foreground is not None else fields[5]
+    container = process.container
+    if int(fields[5]) > 0:
+        fields[5] = b"%d" % container.guest_group(int(fields[5]))
+    terminal = container.mounts.terminals.number_of(slave_index(int(fields[4])))
+    if terminal is not None and fields[4] != b"0":
+        fields[4] = b"%d" % slave_number(terminal)
     if not line:
         fields[17] = b"1"
         start_ns = getattr(process, "start_time_ns", 0)
