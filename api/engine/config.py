@@ -34,7 +34,7 @@ def merge_config(request: Settings, image: Settings) -> Settings:
         "StdinOnce": bool(request.get("StdinOnce")),
         "Env": _merge_env(_words(request, "Env") or [], image.get("Env") or []),
         "Cmd": _words(request, "Cmd"),
-        "Healthcheck": request.get("Healthcheck") or image.get("Healthcheck"),
+        "Healthcheck": _merge_health(request.get("Healthcheck"), image.get("Healthcheck")),
         "Image": _text(request, "Image"),
         "Volumes": {**(image.get("Volumes") or {}), **(request.get("Volumes") or {})} or None,
         "WorkingDir": _text(request, "WorkingDir") or image.get("WorkingDir") or "",
@@ -131,6 +131,14 @@ def _check(config: Settings) -> None:
 def _merge_env(chosen: list[str], image: list[str]) -> list[str] | None:
     keys = {item.partition("=")[0] for item in chosen}
     return [*chosen, *(item for item in image if item.partition("=")[0] not in keys)] or None
+
+
+def _merge_health(request: Settings | None, image: Settings | None) -> Settings | None:
+    """Each value that the request leaves out is the image's."""
+    if not request or not image:
+        return request or image
+    chosen = {field: value for field, value in request.items() if value}
+    return {**image, **chosen}
 
 
 def _text(request: Settings, field: str) -> str:

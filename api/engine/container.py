@@ -47,7 +47,7 @@ class Record:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:
         """Read what `to_json` made. Raises KeyError, TypeError for something else."""
-        data["state"] = State(**data["state"])
+        data["state"] = State.from_record(data["state"])
         data["mounts"] = [MountPoint(**mount) for mount in data["mounts"]]
         return cls(**data)
 

@@ -10,6 +10,7 @@ from api.engine.config import merge_config
 from api.engine.container import FILE_NAME, Container, Record
 from api.engine.errors import Conflict, InvalidParameter, NotFound
 from api.engine.events import EventBus
+from api.engine.health import check_healthcheck
 from api.engine.home import Home, read_json, remove_tree
 from api.engine.host_config import complete_host_config
 from api.engine.images import Image, ImageStore
@@ -78,6 +79,7 @@ class ContainerStore:
         image = self._image(str(request.get("Image") or ""))
         warnings = check_platform(image, platform)
         config = merge_config(request, image.settings)
+        check_healthcheck(config)
         host, more = complete_host_config(request.get("HostConfig") or {})
         self._refuse_taken_name(name)
         record = Record(

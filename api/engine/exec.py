@@ -141,6 +141,10 @@ class Exec:
         self.pid = int(answer["pid"]) if isinstance(answer, dict) else 0
         self._began.set()
 
+    def add_sink(self, sink: Sink) -> None:
+        """Let a sink see the output from its first byte: call it before `start`."""
+        self._sinks.add(sink)
+
     def client_sink(self, connection: Connection) -> ClientSink:
         """Let a client see the output from its first byte: call it before `start`."""
         streams = frozenset(

@@ -20,6 +20,7 @@ from api.engine.addresses import AddressPool
 from api.engine.container import Container, LogSink
 from api.engine.errors import Conflict, EngineError, NotFound, NotModified
 from api.engine.events import EventBus
+from api.engine.health import HealthMonitor, parse_healthcheck
 from api.engine.home import Home
 from api.engine.images import ImageStore
 from api.engine.launch import build_spec, stop_signal_of
@@ -79,6 +80,12 @@ class Lifecycle:
         state.running, state.paused, state.restarting = True, False, False
         state.oom_killed, state.pid, state.exit_code, state.error = False, run.pid, 0, ""
         state.started_ns = run.started_ns
+        check = parse_healthcheck(container.config)
+        if check is not None:
+            monitor = HealthMonitor(
+                container, check, lambda a, own: self._emit(container, a, **own)
+            )
+            self._spawn(monitor.watch(run))
         container.save()
         self._emit(container, "start")
         self._spawn(self._watch(container, run))

@@ -86,7 +86,7 @@ def _matches(container: Container, filters: FilterValues) -> bool:
         ),
         ("expose", lambda value: value in exposed or f"{value}/tcp" in exposed),
         ("publish", lambda _: False),
-        ("health", lambda value: value == "none"),
+        ("health", lambda value: value == (state.health.status if state.health else "none")),
         ("is-task", lambda value: value.lower() in ("false", "0")),
     )
     return filters.labels_match(record.config["Labels"]) and all(

@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from api.engine.timestamps import human_duration, now_ns, rfc3339
+
+
+@dataclass(slots=True)
+class Probe:
+    """One run of a health check."""
+
+    start_ns: int
+    end_ns: int
+    exit_code: int
+    output: str
+
+    def to_inspect(self) -> dict[str, Any]:
+        """An entry of State.Health.Log."""
+        return {
+            "Start": rfc3339(self.start_ns),
+            "End": rfc3339(self.end_ns),
+            "ExitCode": self.exit_code,
+            "Output": self.output,
+        }
+
+
+@dataclass(slots=True)
+class Health:
+    """What health checks have found: starting, healthy or unhealthy."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+    log: list[Probe] = field(default_factory=list)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Health:
+        """Read what a container's file has."""
+        probes = [Probe(**probe) for probe in record["log"]]
+        return cls(record["status"], record["failing_streak"], probes)
+
+    def to_inspect(self) -> dict[str, Any]:
+        """State.Health of `docker inspect`."""
+        return {
+            "Status": self.status,
+            "FailingStreak": self.failing_streak,
+            "Log": [probe.to_inspect() for probe in self.log],
+        }
 
 
 @dataclass(slots=True)
@@ -23,6 +65,13 @@ class State:
     error: str = ""
     started_ns: int = 0
     finished_ns: int = 0
+    health: Health | None = None
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> State:
+        """Read what a container's file has. Raises TypeError, KeyError for something else."""
+        health = record.pop("health", None)
+        return cls(**record, health=Health.from_record(health) if health else None)
 
     @property
     def status(self) -> str:
@@ -48,7 +97,10 @@ class State:
             case "restarting":
                 return f"Restarting ({self.exit_code}) {down} ago"
             case "running":
-                return f"Up {up}"
+                if self.health is None:
+                    return f"Up {up}"
+                starting = self.health.status == "starting"
+                return f"Up {up} ({'health: ' if starting else ''}{self.health.status})"
             case "removing":
                 return "Removal In Progress"
             case "dead":
@@ -59,6 +111,7 @@ class State:
 
     def to_inspect(self) -> dict[str, Any]:
         """The State object of `docker inspect`."""
+        health = {} if self.health is None else {"Health": self.health.to_inspect()}
         return {
             "Status": self.status,
             "Running": self.running or self.restarting,
@@ -71,6 +124,7 @@ class State:
             "Error": self.error,
             "StartedAt": rfc3339(self.started_ns),
             "FinishedAt": rfc3339(self.finished_ns),
+            **health,
         }
 
     def to_record(self) -> dict[str, Any]:

@@ -171,8 +171,9 @@ class FakeKernel:
 
     def op_signal(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         assert self.init is not None
+        process = self.execs.get(message.get("exec") or "", self.init)
         with suppress(ProcessLookupError):
-            self.init.send_signal(message["signal"])
+            process.send_signal(message["signal"])
         return {}
 
     def op_pause(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
