@@ -15,6 +15,7 @@ from tests.docker.daemon import Daemon, eventually
 
 SHARED = Path("/dev/shm")
 SLOT = re.compile(r"ddock-(\d+)-[0-9a-f]+")
+OURS = re.compile(rf"{SLOT.pattern}|ddock-[0-9a-f]{{64}}.*")
 
 
 def children() -> dict[int, list[int]]:
@@ -69,7 +70,7 @@ def users_of(home: Path) -> set[int]:
 
 def shared_objects() -> set[str]:
     """Our kind of shared-memory objects."""
-    return {name for name in os.listdir(SHARED) if name.startswith("ddock")}
+    return {name for name in os.listdir(SHARED) if OURS.fullmatch(name)}
 
 
 def _other_homes(own: Path) -> list[Path]:

@@ -99,7 +99,7 @@ SHELL = [
 COREUTILS = [
     Scenario(
         "find",
-        "find / -xdev -not -path '/tmp/*' -not -path '/proc*' -not -path '/sys*' -not -path '/dev*' -not -path '/mnt*' -not -path '/etc/*' 2>&1 | LC_ALL=C sort | md5sum",
+        "find / -xdev -not -path /.dockerenv -not -path '/tmp/*' -not -path '/proc*' -not -path '/sys*' -not -path '/dev*' -not -path '/mnt*' -not -path '/etc/*' 2>&1 | LC_ALL=C sort | md5sum",
         slow=True,
     ),
     Scenario(
@@ -144,7 +144,7 @@ COREUTILS = [
     ),
     Scenario(
         "identity",
-        "id; whoami; groups; logname 2>&1; uname -s -m -o; nproc | grep -c .; arch; hostname; tty; printenv HOME; date -u -d @0; pwd -P; who; getent passwd root; getent hosts localhost | awk '{print $2}'",
+        "id; whoami; groups; logname 2>&1; uname -s -m -o; nproc | grep -c .; arch; hostname; tty; printenv HOME; date -u -d @0; pwd -P; who; getent passwd root",
     ),
     Scenario(
         "environment tools",
@@ -152,7 +152,7 @@ COREUTILS = [
     ),
     Scenario(
         "procps",
-        "ps -e -o comm= | LC_ALL=C sort | uniq -c | grep -E ' (ps|sort|uniq)$' | awk '{print $2}'; sleep 50 & pgrep -c sleep; pkill sleep; wait; ps -o pid= -p 1; free -m | head -1; uptime | grep -c load; sysctl -n kernel.ostype; pidof bash",
+        "ps -e -o comm= | LC_ALL=C sort | uniq -c | grep -E ' (ps|sort|uniq)$' | awk '{print $2}'; sleep 50 & pgrep -c sleep; pkill sleep; wait; ps -o pid= -p 1 | tr -d ' '; free -m | head -1; uptime | grep -c load; sysctl -n kernel.ostype; pidof bash",
     ),
     Scenario(
         "file",
@@ -165,7 +165,7 @@ COREUTILS = [
     ),
     Scenario(
         "xargs",
-        "seq 1000 | xargs -n 10 -P 4 echo | sort -n | md5sum; find /etc -name '*.conf' -print0 | xargs -0 cat | wc -c; echo a b c | xargs -I{} echo [{}]",
+        "seq 1000 | xargs -n 10 -P 4 echo | sort -n | md5sum; find /etc -name '*.conf' -not -name resolv.conf -print0 | xargs -0 cat | wc -c; echo a b c | xargs -I{} echo [{}]",
     ),
     Scenario(
         "diff and patch",
