@@ -90,7 +90,7 @@ class Slot:
     HANDLER_RSP: Final = 0x238  # u64: scratch of the host signal handler
     RESULTS: Final = 0x240  # 16 x u64: results of the running program's micro-ops
     HOST_PID: Final = 0x2C8  # u64: the thread group's host pid
-    MAIL_FULL: Final = 0x2D0  # u64: another thread received our descriptors, see RECV_FDS
+    MAIL_FULL: Final = 0x2D0  # u64: another thread received our descriptors: the message's number
     MAIL_FDS: Final = 0x2D8  # 2 x u32
     ALT_DESCRIPTOR: Final = 0x2E0  # stack_t for sigaltstack: address, flags, size
     CHILD_CTRL: Final = 0x2F8  # u32: cloned process: descriptor to move to CTRL_FD
@@ -113,9 +113,12 @@ class State:
     DONE: Final = 3
 
 
-# A control socket's message begins with the slot address of the thread it is for and, as another
-# u64, 1 for close-on-exec.
+# A control socket's message begins with the slot address of the thread it is for and a u64: bit 0
+# = close-on-exec, bits 1..62 = its number, bit 63 = it is for a stub that boots. A message that
+# nobody took, because the program before it failed, is known by its number and dropped.
 CTRL_MESSAGE_SIZE: Final = 16
+BOOT_MESSAGE: Final = 1 << 63
+ANY_MESSAGE: Final = (1 << 64) - 1
 
 # Order of the registers in Slot.REGS (x86_64).
 REGISTER_ORDER_X86_64: Final = (
@@ -156,13 +159,11 @@ class Op:
     HOSTCALL: Final = 1  # nr, a0..a5
     COPY_OUT: Final = 2  # a0 = guest address, a1 = payload offset, a2 = length
     COPY_IN: Final = 3  # a0 = guest address, a1 = payload offset, a2 = length
-    RECV_FDS: Final = (
-        4  # a0 = count (1, 2), a1 = recvmsg flags, a2 = fd flag byte; 2: next register too
-    )
+    # a0 = count (1; 2: next register too), a1 = recvmsg flags, a2 = fd flag byte, a3 = number
+    RECV_FDS: Final = 4
     SEND_FD: Final = 5  # a0 = descriptor
-    CLONE: Final = (
-        6  # a0 = host flags, a1 = 0, a2 = host tid's address, a3 = ctid, a4 = tls, a5 = slot
-    )
+    # a0 = host flags, a1 = 0, a2 = host tid's address, a3 = ctid, a4 = tls, a5 = slot
+    CLONE: Final = 6
     ENTER: Final = 7  # a0 = rip, a1 = rsp: start a program image
     CONTINUE: Final = 8  # post CONTINUED and run what the kernel answers
     STORE32: Final = 9  # a0 = guest address, a1 = value

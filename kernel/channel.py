@@ -13,11 +13,12 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from codegen.layout import Op
+from codegen.layout import BOOT_MESSAGE, Op, Slot
 from kernel.reply import SCRATCH, Program, Result
 
 if TYPE_CHECKING:
     from kernel.fs.openfile import OpenFile
+    from kernel.slot import SlotMemory
     from kernel.task import Task
 
 _HEADER = struct.Struct("<QQ")
@@ -27,6 +28,8 @@ _MAIL_LIMIT = 1024
 
 _DESCRIPTOR = struct.Struct("i")
 _FIRST = Result(0)
+_NUMBER_MASK = (1 << 32) - 1
+_FIRST_OP_NUMBER = (Slot.PROGRAM + 16 + 3 * 8) // 8  # the first op's fourth argument
 
 
 def _one_descriptor(cloexec: bool, flagged: bool) -> bytes:
@@ -46,12 +49,27 @@ class Channel:
     def __init__(self) -> None:
         self._ours, self.guest_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
+        self._number = 0  # of the last message
         self._mail: dict[int, int] = {}  # slot address -> descriptor received from its thread
 
-    def send(self, slot_address: int, fds: list[int], cloexec: bool) -> None:
-        """Send descriptors to the thread whose slot is at `slot_address`."""
+    def send_boot(self, slot: SlotMemory, bells: int) -> None:
+        """Send a stub that is about to boot its slot and the bell page."""
+        self._send(slot.address, [slot.fd, bells], BOOT_MESSAGE)
+
+    def transfer(
+        self, task: Task, program: Program, fds: list[int], cloexec: bool, flagged: bool = False
+    ) -> Result:
+        """Send one or two descriptors and append the op that receives them."""
+        self._number = (self._number + 1) & _NUMBER_MASK
+        self._send(task.slot.address, fds, cloexec | self._number << 1)
+        flags = _MSG_CMSG_CLOEXEC if cloexec else 0
+        return program.op(
+            Op.RECV_FDS, len(fds), flags, int(flagged), self._number, flags=Op.CHECKED
+        )
+
+    def _send(self, slot_address: int, fds: list[int], word: int) -> None:
         self._ours.sendmsg(
-            [_HEADER.pack(slot_address, 1 if cloexec else 0)],
+            [_HEADER.pack(slot_address, word)],
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
         )
 
@@ -92,25 +110,19 @@ class Channel:
     ) -> Result:
         """Send `host_fd` (and close it) and append the op that receives it."""
         try:
-            self.send(task.slot.address, [host_fd], cloexec)
+            result = self.transfer(task, program, [host_fd], cloexec, open_file is not None)
         finally:
             os.close(host_fd)
-        result = program.op(
-            Op.RECV_FDS,
-            1,
-            _MSG_CMSG_CLOEXEC if cloexec else 0,
-            1 if open_file is not None else 0,
-            flags=Op.CHECKED,
-        )
         task.process.expect(task, result, cloexec, open_file)
         return result
 
     def give_one(self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None) -> None:
         """Answer a call with one descriptor: the hot path of open(2), ready-made ops."""
         flagged = open_file is not None
+        self._number = number = (self._number + 1) & _NUMBER_MASK
         try:
             self._ours.sendmsg(
-                [_HEADER.pack(task.slot.address, cloexec)],
+                [_HEADER.pack(task.slot.address, cloexec | number << 1)],
                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(host_fd))],
             )
         finally:
@@ -118,6 +130,7 @@ class Channel:
         if flagged:
             task.process.expect(task, _FIRST, cloexec, open_file)
         task.slot.write_ready(_ONE_DESCRIPTOR[cloexec, flagged], 2)
+        task.slot.q[_FIRST_OP_NUMBER] = number
 
     def close(self) -> None:
         """Close our end (and the guest's, if it was never handed over)."""

@@ -175,7 +175,7 @@ class Container:
         process.first_boot = True
         self.add_task(task)
         self.pids[pid] = process
-        process.channel.send(slot.address, [slot.fd, self.ring.page_fd], True)
+        process.channel.send_boot(slot, self.ring.page_fd)
         actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)]
         actions += [
             (os.POSIX_SPAWN_DUP2, self.stub_fd, STUB_FD),

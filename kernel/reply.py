@@ -203,11 +203,25 @@ class DescriptorsReply(Reply):
 
     def emit(self, task: Task) -> None:
         program = Program()
-        for i, (host_fd, cloexec, open_file) in enumerate(self.files):
-            got = task.process.channel.give(task, program, host_fd, cloexec, open_file)
-            program.op(Op.STORE32, self.address + 4 * i, got, flags=Op.CHECKED)
+        channel = task.process.channel
+        numbers = [
+            channel.give(task, program, host_fd, cloexec, open_file)
+            for host_fd, cloexec, open_file in self.files
+        ]
+        for i, number in enumerate(numbers):
+            program.op(Op.STORE32, self.address + 4 * i, number, flags=Op.CHECKED)
         program.op(Op.END, self.result)
+        task.recover = lambda _index, errno: _take_back(task, numbers, errno)
         program.emit(task)
+
+
+def _take_back(task: Task, numbers: Sequence[Result], errno: int) -> Reply:
+    """The guest cannot be told its new descriptors: close those it has received."""
+    program = Program()
+    for number in numbers:
+        program.op(Op.HOSTCALL, number, nr=task.abi.numbers["close"], register=SCRATCH)
+    program.op(Op.END, -errno)
+    return ProgramReply(program)
 
 
 Answer = int | Reply

@@ -3,7 +3,7 @@
 import errno
 import struct
 
-from codegen.layout import PAYLOAD, SLOT_SIZE, STUB_FD, Op, Slot
+from codegen.layout import ANY_MESSAGE, PAYLOAD, SLOT_SIZE, STUB_FD, Op, Slot
 from kernel.abi import DirFd, Flags, InBuffer, Path, Pointer, Size, StringVector, ULong
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
@@ -75,9 +75,7 @@ def clone3(task: Task, uargs: InBuffer, size: Size) -> Answer:
         return -errno.EINVAL
     if set_tid or set_tid_size:
         return -errno.EPERM if set_tid and 0 < set_tid_size <= _PID_LEVELS else -errno.EINVAL
-    return _clone(
-        task, flags | exit_signal, stack + stack_size, parent_tid, child_tid, tls, pidfd
-    )
+    return _clone(task, flags | exit_signal, stack + stack_size, parent_tid, child_tid, tls, pidfd)
 
 
 def _clone(
@@ -143,14 +141,12 @@ def _bring_slot(task: Task, child: Task, program: Program) -> Result | None:
         if slot.address in process.mapped_slots:
             return None
         process.mapped_slots.add(slot.address)
-        process.channel.send(task.slot.address, [slot.fd], True)
-        memory = program.op(Op.RECV_FDS, 1, _CMSG_CLOEXEC, 0, flags=Op.CHECKED)
+        memory = process.channel.transfer(task, program, [slot.fd], True)
         ctrl = None
     else:
         guest_end = process.channel.guest_end
-        task.process.channel.send(task.slot.address, [guest_end.fileno(), slot.fd], True)
+        ctrl = task.process.channel.transfer(task, program, [guest_end.fileno(), slot.fd], True)
         guest_end.close()
-        ctrl = program.op(Op.RECV_FDS, 2, _CMSG_CLOEXEC, 0, flags=Op.CHECKED)
         memory = program.next_register()
     program.do(nr["mmap"], slot.address, SLOT_SIZE, 3, _MMAP_SHARED_FIXED, memory, 0)
     program.do(nr["close"], memory)
@@ -281,7 +277,7 @@ async def _exec(task: Task, image: Image) -> Answer:
     process.image = image
     process.has_execed = True
     nr = task.abi.numbers
-    process.channel.send(task.slot.address, [task.slot.fd, process.container.ring.page_fd], True)
+    process.channel.send_boot(task.slot, process.container.ring.page_fd)
     program = Program()
     base = task.slot.address + PAYLOAD
     name = base + program.store(b"ddock-guest\0")
@@ -297,7 +293,7 @@ async def _exec(task: Task, image: Image) -> Answer:
         process.image = None
         image.close()
         undo = Program()
-        first = undo.op(Op.RECV_FDS, 2, _CMSG_CLOEXEC, 0)
+        first = undo.op(Op.RECV_FDS, 2, _CMSG_CLOEXEC, 0, ANY_MESSAGE)
         second = undo.next_register()
         for fd in (first, second):
             undo.hostcall(nr["close"], fd, checked=False)

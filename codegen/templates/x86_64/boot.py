@@ -30,7 +30,11 @@ from codegen.asm.x86_64 import (
 )
 from codegen.layout import BELLS_BASE, PAGE, PAYLOAD, SLOT_SIZE, STACK_TOP, Request, Slot
 from codegen.templates.x86_64.common import HostCall, Stub
-from codegen.templates.x86_64.program import common_start, receive_message
+from codegen.templates.x86_64.program import (
+    close_received,
+    common_start,
+    receive_message,
+)
 
 _SA_FLAGS = 4 | 0x0800_0000 | 0x0400_0000  # SA_SIGINFO | SA_ONSTACK | SA_RESTORER
 _UNHANDLED = (9, 17, 18, 19)  # KILL, CHLD (never ours), CONT and STOP
@@ -50,6 +54,12 @@ def boot(s: Stub) -> None:
     a.je(again)
     a.cmp(rax, 16)
     a.jne(s["boot_failed"])
+    a.cmp(at(rsp, 72 + 8), 0)
+    mine = a.label("boot_message")
+    a.jl(mine)  # BOOT_MESSAGE is the sign bit
+    close_received(s)
+    a.jmp(again)
+    a.bind(mine)
     a.mov(r14, at(rsp, 72))
     a.mov(rbx.low32, at(rsp, 96 + 16, 4))
     a.mov(r13.low32, at(rsp, 96 + 20, 4))

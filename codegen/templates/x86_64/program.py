@@ -47,6 +47,7 @@ from codegen.templates.x86_64.common import ARGUMENTS, HostCall, Stub
 
 _EINTR, _EFAULT, _EMFILE, _EAGAIN = -4, -14, -24, -11
 _MSG_DONTWAIT, _MSG_CTRUNC = 0x40, 8
+_MESSAGE_NUMBER = 16 + 3 * 8  # offset of RECV_FDS's fourth argument in the op
 _CMSG_ROOM = 24  # CMSG_SPACE of two descriptors
 # Layout of the scratch area on the stack for sendmsg and recvmsg.
 _MSGHDR, _IOV, _DATA, _CMSG, _SCRATCH = 0, 56, 72, 96, 128
@@ -166,7 +167,7 @@ def _guard(s: Stub) -> None:
     s.a.mov(gs(Slot.FIXUP), rax)
 
 
-def descriptors(s: Stub) -> None:
+def descriptors(s: Stub) -> None:  # noqa: PLR0915 - straight-line assembly
     """RECV_FDS and SEND_FD over the process's control socket.
 
     The kernel sends before it replies, so our message is queued, or a sibling thread that was
@@ -192,11 +193,21 @@ def descriptors(s: Stub) -> None:
     a.cmp(rbx, gs(Slot.SELF))
     a.jne(s["recv_deliver"])
     a.mov(rax, at(rsp, _CMSG + 16))  # both descriptors
+    a.mov(rdx, at(rsp, _DATA + 8))
     a.jmp(s["recv_got"])
     s.bind("recv_mail")
     a.mov(rax, gs(Slot.MAIL_FDS))
+    a.mov(rdx, gs(Slot.MAIL_FULL))
     a.mov(gs(Slot.MAIL_FULL), 0)
     s.bind("recv_got")
+    a.mov(rcx, at(r12, _MESSAGE_NUMBER))
+    a.cmp(rcx, -1)
+    a.je(s["recv_take"])
+    a.shl(rdx, 1)
+    a.shr(rdx, 2)
+    a.cmp(rdx, rcx)
+    a.jne(s["recv_stale"])
+    s.bind("recv_take")
     a.mov(rcx, rax)
     a.shr(rcx, 32)
     a.mov(eax, eax)
@@ -221,16 +232,35 @@ def descriptors(s: Stub) -> None:
     s.bind("recv_yield")
     s.host_call(HostCall.SCHED_YIELD)
     a.jmp(again)
+    s.bind("recv_stale")  # of a program that failed before it came to its RECV_FDS
+    close_received(s)
+    a.jmp(again)
     s.bind("recv_deliver")  # a sibling's message: give it close-on-exec as the kernel said
     a.mov(rax, at(rsp, _CMSG + 16))
     a.mov(at(rbx, Slot.MAIL_FDS), rax)
     a.mov(edi, eax)
     a.mov(esi, 2)  # F_SETFD
     a.mov(rdx, at(rsp, _DATA + 8))
+    a.and_(edx, 1)
     s.host_call(HostCall.FCNTL)
-    a.mov(at(rbx, Slot.MAIL_FULL), 1)
+    a.mov(rax, at(rsp, _DATA + 8))
+    a.bts(rax, 63)  # never zero
+    a.mov(at(rbx, Slot.MAIL_FULL), rax)
     a.jmp(again)
     _send_fd(s)
+
+
+def close_received(s: Stub) -> None:
+    """Close the descriptors of the message in the scratch area (cmsg_len tells one from two)."""
+    a = s.a
+    one = a.label("one_received")
+    a.mov(edi, at(rsp, _CMSG + 16, 4))
+    s.host_call(HostCall.CLOSE)
+    a.cmp(at(rsp, _CMSG), 24)
+    a.jne(one)
+    a.mov(edi, at(rsp, _CMSG + 20, 4))
+    s.host_call(HostCall.CLOSE)
+    a.bind(one)
 
 
 def receive_message(s: Stub, flags_to_rdx: object) -> None:
