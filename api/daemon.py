@@ -77,6 +77,7 @@ class Daemon:
                 self._socket.unlink()
             await engine.start()
             await server.start(os.fspath(self._socket))
+            self._home.socket_file.write_text(os.fspath(self._socket))
             _LOG.info("listening on %s", self._socket)
             await ending.wait()
             _LOG.info("stopping")
@@ -87,6 +88,7 @@ class Daemon:
             await engine.stop()
             await server.stop()
             self._home.pid_file.unlink(missing_ok=True)
+            self._home.socket_file.unlink(missing_ok=True)
         _LOG.info("stopped")
 
     def _take_lock(self) -> None:

@@ -43,11 +43,15 @@ class Client:
 
     @classmethod
     def for_home(cls, home: Home) -> Client:
-        """The daemon of a home, or the one that DOCKER_HOST names."""
+        """The daemon of a home; where no home was chosen, the one that DOCKER_HOST names."""
         address = os.environ.get("DOCKER_HOST", "")
-        if address.startswith("unix://") and "DDOCK_HOME" not in os.environ:
+        chosen = "DDOCK_HOME" in os.environ or home.root != Home.default().root
+        if address.startswith("unix://") and not chosen:
             return cls(Path(address.removeprefix("unix://")))
-        return cls(home.socket)
+        try:
+            return cls(Path(home.socket_file.read_text()))
+        except FileNotFoundError:
+            return cls(home.socket)
 
     @property
     def address(self) -> str:

@@ -124,7 +124,7 @@ class HealthMonitor:
         except TimeoutError:
             code, text = -1, f"Health check exceeded timeout ({self._check.timeout:g}s)"
             with suppress(EngineError):
-                await self._container.active.call("signal", signal=9, exec=process.id)
+                await self._container.active.call("exec-signal", signal=9, exec=process.id)
         except EngineError as error:
             code, text = -1, str(error)
         finally:

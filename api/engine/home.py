@@ -31,6 +31,7 @@ class Home:
         self.tmp = root / "tmp"
         self.socket = self.run / "docker.sock"
         self.pid_file = self.run / "daemon.pid"
+        self.socket_file = self.run / "socket"  # where the daemon listens, if not at `socket`
         self.lock_file = self.run / "daemon.lock"
         self.daemon_log = self.log / "daemon.log"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class LayerStore:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._known: dict[str, Layer] = {}
+        self._placing = threading.Lock()  # layers are added in worker threads
 
     def directory(self, diff_id: str) -> Path:
         """Where the layer lies (or would)."""
@@ -78,11 +80,12 @@ class LayerStore:
                 raise CorruptLayer(
                     f'invalid diffID for layer: expected "{expected}", got "{diff_id}"'
                 )
-            if self.find(diff_id) is None:
-                target = self.directory(diff_id)
-                remove_tree(target)
-                os.rename(scratch, target)
-            self._known[diff_id] = layer
+            with self._placing:
+                if self.find(diff_id) is None:
+                    target = self.directory(diff_id)
+                    remove_tree(target)
+                    os.rename(scratch, target)
+                self._known[diff_id] = layer
             return layer
         finally:
             remove_tree(scratch)

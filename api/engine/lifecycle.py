@@ -36,6 +36,7 @@ from kernel.spec import ContainerSpec
 _LOG = logging.getLogger("ddock.container")
 _DRAIN_SECONDS = 3.0
 _KILL_SECONDS = 5.0
+_SETTLE_SECONDS = 2.0
 _DEFAULT_STOP_SECONDS = 10
 _NETWORKS = ("bridge", "none", "host")
 
@@ -277,9 +278,13 @@ class Lifecycle:
             self._emit(container, "unpause")
 
     async def settle(self) -> None:
-        """Wait for what the ends of containers still have to do."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=_KILL_SECONDS)
+        """Wait for what the ends of containers still have to do, but for no stuck client."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _SETTLE_SECONDS
+        while self._tasks and loop.time() < deadline:
+            await asyncio.wait(tuple(self._tasks), timeout=deadline - loop.time())
+        for task in tuple(self._tasks):
+            task.cancel()
 
     async def _settled_run(self, container: Container) -> Run | None:
         """The run after a start in progress: its program may already have been heard of."""

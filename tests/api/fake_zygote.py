@@ -171,9 +171,13 @@ class FakeKernel:
 
     def op_signal(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         assert self.init is not None
-        process = self.execs.get(message.get("exec") or "", self.init)
         with suppress(ProcessLookupError):
-            process.send_signal(message["signal"])
+            self.init.send_signal(message["signal"])
+        return {}
+
+    def op_exec_signal(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        with suppress(ProcessLookupError):
+            os.killpg(self.execs[message["exec"]].pid, message["signal"])
         return {}
 
     def op_pause(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from api.daemon import Daemon as RealDaemon
 from api.daemon import DaemonError
 from api.engine.home import Home
 from cli.__main__ import main
+from cli.client import Client
+from cli.daemon import start
 from tests.api.support import ZYGOTE, Daemon, Stream, eventually
 
 
@@ -200,6 +202,27 @@ def test_a_socket_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
     home = Home(tmp_path / ("x" * 100))
     with pytest.raises(DaemonError, match="socket path is longer than 107 bytes"):
         RealDaemon(home).run()
+
+
+def test_another_socket_is_found(own_daemon: Daemon, tmp_path: Path) -> None:
+    own_daemon.stop()
+    socket_path = own_daemon.home.root / "elsewhere" / "d.sock"
+    process = start(own_daemon.home, socket_path, ZYGOTE)
+    assert Client.for_home(own_daemon.home).address == f"unix://{socket_path}"
+    assert Client.for_home(own_daemon.home).answers()
+    assert main(["--home", str(own_daemon.home.root), "stop"]) == 0
+    process.wait(20)
+    assert not socket_path.exists()
+    own_daemon.start()
+
+
+def test_a_stuck_client_does_not_hold_up_the_end(own_daemon: Daemon) -> None:
+    container = own_daemon.create("head", "-c", "8000000", "/dev/zero")
+    with Stream.attach(own_daemon, container):
+        own_daemon.client.request("POST", f"/containers/{container}/start")
+        own_daemon.stop()
+    own_daemon.start()
+    assert own_daemon.status(container) == "exited"
 
 
 def test_idle_costs_no_cpu(own_daemon: Daemon) -> Any:
