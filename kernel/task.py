@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ddock.kernel")
 _CHUNK = PAYLOAD_SIZE - 4096
 _RESULTS = Slot.RESULTS // 8
-_HOST_TID = Slot.HOST_TID // 4
+_HOST_TID, _PENDING = Slot.HOST_TID // 4, Slot.PENDING // 4
 
 
 class Waiter:
@@ -184,6 +184,8 @@ class Task:
             elif asyncio.isfuture(waiting):
                 waiting._asyncio_future_blocking = False
                 waiting.add_done_callback(self._future_done)
+            if waiting is not _GUEST and self.slot.words[_PENDING]:
+                self.interrupt()  # a signal came before the call slept
             return
         self.coroutine = None
         finish, self.on_finish = self.on_finish, None
