@@ -95,6 +95,10 @@ class Slot:
     ALT_DESCRIPTOR: Final = 0x2E0  # stack_t for sigaltstack: address, flags, size
     CHILD_CTRL: Final = 0x2F8  # u32: cloned process: descriptor to move to CTRL_FD
     CHILD_HAS_CTRL: Final = 0x2FC  # u32: 1 if CHILD_CTRL counts
+    ROBUST_LIST: Final = 0x300  # u64: head of the robust futex list (set_robust_list), 0 = none
+    ASK_BEFORE_EXIT: Final = 0x308  # u32: exit_group posts LAST_WILL whatever ROBUST_LIST says
+    CHILD_LIMIT: Final = 0x310  # struct rlimit: a child raises RLIMIT_NOFILE to this, then sets
+    CHILD_LIMIT_AFTER: Final = 0x320  # struct rlimit: this one; hard limit 0 = nothing to do
     PROGRAM: Final = 0x400  # micro-ops, OP_SIZE each
     OP_SIZE: Final = 64
     PROGRAM_LIMIT: Final = 48
@@ -134,6 +138,7 @@ class Request:
     BOOT: Final = FIRST  # the stub has started (again): ARGS[0] = host's initial stack pointer
     DELIVER: Final = FIRST + 1  # a host signal frame wants a decision; see REASON
     CONTINUED: Final = FIRST + 2  # the reply program reached CONTINUE
+    LAST_WILL: Final = FIRST + 4  # ARGS[0] = status, ARGS[1] = exit call: the thread holds mutexes
     FAILED: Final = FIRST + 3  # a checked micro-op failed: ARGS[0] = index, ARGS[1] = -errno
 
 
@@ -168,6 +173,8 @@ class Op:
     CONTINUE: Final = 8  # post CONTINUED and run what the kernel answers
     STORE32: Final = 9  # a0 = guest address, a1 = value
     RETURN: Final = 10  # return from the host signal handler (DELIVER's last op)
+
+    CMPXCHG32: Final = 11  # a0 = guest address, a1 = expected, a2 = new; result: what was there
 
     CHECKED: Final = 1  # flag: an error ends the program with Request.FAILED
     INTERRUPTIBLE: Final = 2  # flag: not started when PENDING is set (result -EINTR)

@@ -18,6 +18,7 @@ from kernel import families
 from kernel.errors import Interrupted, LinuxError
 from kernel.loader import boot
 from kernel.reply import Program, Reply
+from kernel.robust import release
 from kernel.signals.delivery import deliver, note_host_signals
 from kernel.signals.sending import deliverable
 from kernel.syscalls.declare import REGISTRY, Handler
@@ -144,6 +145,8 @@ class Dispatcher:
             task.start(boot(task), self._booted)
         elif nr == Request.CONTINUED and task.in_guest:
             task.resume(None)
+        elif nr == Request.LAST_WILL and task.coroutine is None:
+            task.start(self._last_will(task), self._gone)
         elif nr == Request.FAILED:
             index, result = task.slot.q[_ARGS], task.slot.q[_ARGS + 1]
             number = -(result - (1 << 64)) if result >> 63 else errno.EIO
@@ -188,8 +191,31 @@ class Dispatcher:
 
     def _exit(self, task: Task, nr: int) -> None:
         """The stub says good-bye and does not wait."""
+        self._leave(task, nr, task.slot.q[_ARGS] & 0xFF)
+
+    async def _last_will(self, task: Task) -> tuple[int, int]:
+        """A thread that may hold robust mutexes ends: release them first."""
+        code, nr = task.slot.q[_ARGS] & 0xFF, task.slot.q[_ARGS + 1]
+        every = self._names.get(nr) == "exit_group"
+        await release(task, list(task.process.tasks.values()) if every else [task])
+        return nr, code
+
+    def _gone(self, task: Task, answer: Any) -> None:
+        """The will has been executed: the thread makes its call."""
+        if task.process.ending:
+            return
+        if not isinstance(answer, tuple) or answer[0] not in self._exit_numbers:
+            self._broken(task, f"exit failed: {answer}")
+            return
+        nr, code = answer
+        program = Program()
+        program.hostcall(nr, code)
+        program.emit(task)
+        self._leave(task, nr, code)
+        self._container.ring.publish(task)
+
+    def _leave(self, task: Task, nr: int, code: int) -> None:
         process = task.process
-        code = task.slot.q[_ARGS] & 0xFF
         if self.trace is not None:
             self.trace(task, nr, None)
         if self._names[nr] == "exit_group" or len(process.tasks) == 1:

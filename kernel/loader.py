@@ -17,8 +17,10 @@ from codegen.layout import FD_FLAGS, JUMP_TABLE, LOW_END, STUB_BASE, Op, Slot
 from kernel import elf
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
+from kernel.limits import NOFILE, enforce
 from kernel.patching import Texts, map_low_tables, map_patched
 from kernel.reply import Program
+from kernel.robust import forget as forget_robust_list
 from kernel.signals.state import SIGCHLD
 
 if TYPE_CHECKING:
@@ -135,7 +137,9 @@ async def boot(task: Task) -> Program:
             process.first_boot = False
             if process.container.confinement is not None:
                 await process.container.confinement(task)
-        return await _load(task, image, stack_top, host_auxv)
+        last = await _load(task, image, stack_top, host_auxv)
+        enforce(process, NOFILE)
+        return last
     finally:
         image.close()
 
@@ -165,6 +169,7 @@ def _become(task: Task, image: Image) -> None:
     process.signals.reset_for_exec()
     process.exit_signal = SIGCHLD
     process.stop_timers(posix_only=True)
+    forget_robust_list(task)
     task.alt_stack = (0, 2, 0)
     task.restart_nr = -1
     task.saved_mask = None

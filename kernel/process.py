@@ -70,6 +70,7 @@ class Process:
         self.terminal_stdin = False  # stdin becomes the controlling terminal
         self.texts = Texts()
         self.status: int | None = None
+        self.doomed = False  # SIGKILL waits for its robust mutexes to be released
         self.zombie = False
         self.stopped = False
         self.stop_report: int | None = None  # signal number not yet reported by wait

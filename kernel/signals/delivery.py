@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from codegen.layout import PAYLOAD, Op, Reason, Slot
 from kernel.errors import LinuxError
 from kernel.reply import Program
+from kernel.robust import release_all
 from kernel.signals import frame_x86_64 as frames
 from kernel.signals.injection import errands
 from kernel.signals.jobcontrol import settle_refusal
@@ -28,6 +29,7 @@ from kernel.signals.state import (
     SI_KERNEL,
     SIG_DFL,
     SIG_IGN,
+    SIGKILL,
     SIGSEGV,
     STOPS,
     UNBLOCKABLE,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ddock.kernel")
 _ARGS, _REASON, _SAVED_NR = Slot.ARGS // 8, Slot.REASON // 8, Slot.SAVED_NR // 8
 _HOST_SIGNALS = Slot.HOST_SIGNALS // 8
+_FUTEX_LOCKS = (6, 13)  # FUTEX_LOCK_PI, FUTEX_LOCK_PI2
 _SO_RCVTIMEO, _SO_SNDTIMEO = 20, 21
 _TIME_LIMITS = {
     **dict.fromkeys(
@@ -75,6 +78,10 @@ async def deliver(task: Task) -> None:
         host = frames.HostFrame(task.slot, q[_ARGS + 2])
     except ValueError:
         task.process.container.kill(task.process, SIGSEGV)
+        return
+    if task.process.doomed:
+        await release_all(task)
+        task.process.container.kill(task.process, SIGKILL)
         return
     restart_nr = -1
     if reason == Reason.FATAL:
@@ -113,6 +120,7 @@ async def _next_signals(task: Task, host: frames.HostFrame, restart_nr: int) -> 
             if bit(info.signal) & STOPS:
                 stop(process, info.signal)
                 continue
+            await release_all(task)
             process.container.kill(process, info.signal)
             return
         if restart_nr >= 0:
@@ -157,13 +165,23 @@ async def _settle_call(task: Task, host: frames.HostFrame, number: int, action: 
     """A handler will run: the interrupted call restarts after it or fails with EINTR."""
     container = task.process.container
     rule = container.restart_rule(number)
-    restarts = rule == "always" and bool(action.flags & SA_RESTART)
+    if rule == "futex":
+        rule = _futex_rule(host)
+    restarts = rule == "nointr" or (rule == "always" and bool(action.flags & SA_RESTART))
     if restarts and container.socket_timeouts and await _has_time_limit(task, host, number):
         restarts = False
     if restarts:
         host.restart(number)
     else:
         host.set_result(-errno.EINTR)
+
+
+def _futex_rule(host: frames.HostFrame) -> str:
+    """kernel/futex/: taking a lock never fails with EINTR, a wait with a timeout always does."""
+    operation = host.registers[frames.RSI] & 0x7F
+    if operation in _FUTEX_LOCKS:
+        return "nointr"
+    return "block" if host.registers[frames.R10] else "always"
 
 
 async def _has_time_limit(task: Task, host: frames.HostFrame, number: int) -> bool:

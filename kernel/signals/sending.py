@@ -7,6 +7,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
+from kernel.robust import kill
 from kernel.signals.state import (
     CLD_CONTINUED,
     CLD_STOPPED,
@@ -53,7 +54,7 @@ def send_to_process(process: Process, info: Info) -> None:
     b = bit(info.signal)
     if info.signal == SIGKILL:
         if not process.unkillable:
-            process.container.kill(process, SIGKILL)
+            kill(process)
         return
     if _ignored(process, info.signal) and not any(t.blocked & b for t in process.tasks.values()):
         return
@@ -78,7 +79,7 @@ def send_to_task(task: Task, info: Info) -> None:
     b = bit(info.signal)
     if info.signal == SIGKILL:
         if not process.unkillable:
-            process.container.kill(process, SIGKILL)
+            kill(process)
         return
     if _ignored(process, info.signal) and not task.blocked & b:
         return

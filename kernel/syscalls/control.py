@@ -4,7 +4,7 @@ import errno
 import os
 
 from codegen.layout import BELL_FD, STUB_FD, Op
-from kernel.abi import Fd, Flags, Int, Pid, Pointer, UInt, ULong
+from kernel.abi import Fd, Flags, Int, Pid, UInt, ULong
 from kernel.errors import LinuxError
 from kernel.process import Process
 from kernel.reply import Answer, Program, Reply
@@ -185,11 +185,3 @@ def close_range(task: Task, first: UInt, last: UInt, flags: Flags) -> Answer:
             program.hostcall(nr, low, high, flags & 4)
     program.op(Op.END, 0)
     return Reply.program(program)
-
-
-@syscall(missing="priority inheritance")
-def futex(
-    task: Task, uaddr: Pointer, op: Int, val: UInt, utime: Pointer, uaddr2: Pointer, val3: UInt
-) -> Answer:
-    """futex(2): only the PI operations come here; ENOSYS, as on a kernel without them."""
-    return -errno.ENOSYS

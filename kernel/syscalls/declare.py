@@ -27,6 +27,7 @@ class Restart(enum.Enum):
     NEVER = "never"  # EINTR, always
     ALWAYS = "always"  # restarted when every handler that ran has SA_RESTART
     NOHAND = "nohand"  # restarted only when no handler ran
+    FUTEX = "futex"  # depends on the operation
     BLOCK = "block"  # like nohand, for calls with a timeout (ERESTART_RESTARTBLOCK)
 
 

@@ -7,9 +7,11 @@ from codegen.layout import ANY_MESSAGE, PAYLOAD, SLOT_SIZE, STUB_FD, Op, Slot
 from kernel.abi import DirFd, Flags, InBuffer, Path, Pointer, Size, StringVector, ULong
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
+from kernel.limits import NOFILE, descriptor_limits, enforce, lift
 from kernel.loader import Image, prepare
 from kernel.process import Process
 from kernel.reply import Answer, Program, Reply, Result
+from kernel.robust import ask_before_exit, release_all
 from kernel.syscalls.declare import syscall
 from kernel.task import ProgramFailed, Task
 
@@ -105,6 +107,10 @@ def _clone(
         slot.q[Slot.CHILD_TID // 8] = child_tid
     nr = task.abi.numbers
     program = Program()
+    limits = descriptor_limits(task.process)
+    if limits is not None:
+        _set_descriptor_limit(task, program, limits[0])
+        slot.mm[Slot.CHILD_LIMIT : Slot.CHILD_LIMIT + 32] = limits[0] + limits[1]
     ctrl = _bring_slot(task, child, program)
     if flags & CLONE_PARENT_SETTID and flags & CLONE_VM:
         program.op(Op.STORE32, parent_tid, child.tid, flags=Op.CHECKED)
@@ -128,9 +134,16 @@ def _clone(
     if ctrl is not None:
         program.do(nr["close"], ctrl)
         program.do(nr["munmap"], slot.address, SLOT_SIZE)
+    if limits is not None:
+        _set_descriptor_limit(task, program, limits[1])
     program.op(Op.END, child.tid)
     task.recover = lambda _index, number: _unborn(task, child, number)
     return Reply.program(program)
+
+
+def _set_descriptor_limit(task: Task, program: Program, limit: bytes) -> None:
+    at = task.slot.address + PAYLOAD + program.store(limit)
+    program.hostcall(task.abi.numbers["prlimit64"], 0, NOFILE, at, 0, checked=False)
 
 
 def _bring_slot(task: Task, child: Task, program: Program) -> Result | None:
@@ -167,6 +180,7 @@ def _new_thread(task: Task) -> Task:
     child.blocked = task.blocked
     child.comm = task.comm
     container.add_task(child)
+    ask_before_exit(process)
     return child
 
 
@@ -203,6 +217,9 @@ def _unborn(task: Task, child: Task, number: int) -> Answer:
     program = Program()
     none = task.slot.address + PAYLOAD + program.store(_NO_SIGNALS)
     program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8, checked=False)
+    limits = descriptor_limits(task.process)
+    if limits is not None:
+        _set_descriptor_limit(task, program, limits[1])
     program.op(Op.END, -number)
     return Reply.program(program)
 
@@ -274,6 +291,8 @@ async def _string(task: Task, address: int) -> bytes:
 async def _exec(task: Task, image: Image) -> Answer:
     """Execute the stub again; it will ask what to load. Returns only if the host refuses."""
     process = task.process
+    await release_all(task)
+    lift(process)
     process.image = image
     process.has_execed = True
     nr = task.abi.numbers
@@ -292,6 +311,7 @@ async def _exec(task: Task, image: Image) -> Answer:
     except ProgramFailed as failed:
         process.image = None
         image.close()
+        enforce(process, NOFILE)
         undo = Program()
         first = undo.op(Op.RECV_FDS, 2, _CMSG_CLOEXEC, 0, ANY_MESSAGE)
         second = undo.next_register()

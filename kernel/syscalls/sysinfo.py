@@ -5,11 +5,9 @@ uname(2), sysinfo(2), getrusage(2), getrlimit(2), syslog(2), personality(2).
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
-import resource as host_resource
 import struct
 import time
 from typing import TYPE_CHECKING, Final
@@ -18,7 +16,7 @@ from weakref import WeakKeyDictionary
 from kernel.abi import InBuffer, InStruct, Int, Pid, Pointer, UInt
 from kernel.capabilities import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from kernel.errors import LinuxError
-from kernel.limits import COUNT, INFINITY
+from kernel.limits import COUNT, enforce
 from kernel.reply import Reply
 from kernel.syscalls.declare import syscall
 
@@ -36,7 +34,6 @@ _TICKS: Final = 100  # USER_HZ, the same on every architecture we serve
 _RLIMIT_CPU, _RLIMIT_CORE, _RLIMIT_NPROC, _RLIMIT_NOFILE = 0, 4, 6, 7
 _RLIMIT_SIGPENDING: Final = 11
 _NR_OPEN: Final = 1 << 20
-_STUB_DESCRIPTORS_END: Final = 1024
 _PER_LINUX32, _UNAME26, _QUERY = 0x8, 0x20000, 0xFFFFFFFF
 _PERSONALITIES: Final = (0, _PER_LINUX32, _UNAME26, _UNAME26 | _PER_LINUX32)
 
@@ -213,25 +210,3 @@ def _set_limit(task: Task, process: Process, number: int, new: bytes) -> int:
     process.limits[number] = (soft, hard)
     enforce(process, number)
     return 0
-
-
-def enforce(process: Process, number: int) -> None:
-    """Let the host enforce a soft limit, as far as it can.
-
-    The host's hard limit stays, so that the container's root may raise a limit again. Not passed
-    on: core dumps, and what the host counts for all processes of a user. Descriptors never fall
-    below the stub's own.
-    """
-    if number in (_RLIMIT_CORE, _RLIMIT_NPROC, _RLIMIT_SIGPENDING) or not process.host_pid:
-        return
-    soft = process.limits[number][0]
-    if number == _RLIMIT_NOFILE:
-        soft = max(soft, _STUB_DESCRIPTORS_END)
-    elif number == _RLIMIT_CPU:
-        soft = max(soft, 1)
-    with contextlib.suppress(OSError, ValueError):
-        _, hard = host_resource.prlimit(process.host_pid, number)
-        ceiling = INFINITY if hard == host_resource.RLIM_INFINITY else hard
-        soft = min(soft, ceiling)
-        value = host_resource.RLIM_INFINITY if soft == INFINITY else soft
-        host_resource.prlimit(process.host_pid, number, (value, hard))

@@ -62,6 +62,7 @@ class HostCall:
     FUTEX = 202
     EXIT_GROUP = 231
     DUP3 = 292
+    PRLIMIT64 = 302
 
 
 @dataclass

@@ -29,7 +29,7 @@ from codegen.asm.x86_64 import (
     rsi,
     rsp,
 )
-from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Slot
+from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Request, Slot
 from codegen.templates.x86_64.common import TABLE_SIZE, Stub
 
 _HIGH_BASE, _HIGH_END = STUB_BASE >> 32, STUB_END >> 32
@@ -43,7 +43,7 @@ _TTY_TO_KERNEL = (0x540E, 0x540F, 0x5410, 0x5412, 0x541C, 0x5422, 0x5429, 0x5441
 # fcntl commands that only concern the descriptor: F_DUPFD..F_SETFL, F_SETLK(W), F_OFD_*,
 # F_DUPFD_CLOEXEC, pipe sizes, seals.
 _FCNTL_NATIVE = (6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
-
+_ROBUST_HEAD_SIZE = 24
 _PI_FUTEXES = (6, 7, 8, 11, 12, 13)  # FUTEX_LOCK_PI .. FUTEX_LOCK_PI2
 
 # Which entry a natively served system call takes; all others go to `slow`.
@@ -64,7 +64,7 @@ NATIVE: dict[str, str] = {
             "poll", "select", "epoll_create", "epoll_create1", "nanosleep",
             "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time",
             "sched_yield", "eventfd", "eventfd2", "timerfd_create", "getrandom", "rseq",
-            "set_robust_list", "getcpu", "membarrier", "pipe", "pipe2",
+            "getcpu", "membarrier", "pipe", "pipe2",
         ),
         "native",
     ),
@@ -89,6 +89,7 @@ NATIVE: dict[str, str] = {
     "exit_group": "exit",
     "rt_sigreturn": "sigreturn",
     "set_tid_address": "set_tid_address",
+    "set_robust_list": "set_robust_list",
     **{name: name for name in _IDENTITIES},
 }  # fmt: skip
 
@@ -257,15 +258,52 @@ def set_tid_address(s: Stub) -> None:
     a.jmp(s["exit_check"])
 
 
-def exits(s: Stub) -> None:
-    """exit(2), exit_group(2): tell the kernel, do not wait for it, and go."""
+def set_robust_list(s: Stub) -> None:
+    """set_robust_list(2): noted for the kernel; the host's own walk never finds its tids there."""
     a = s.a
+    s.bind("set_robust_list")
+    a.cmp(rsi, _ROBUST_HEAD_SIZE)
+    a.jne(s["native"])
+    a.mov(gs(Slot.ROBUST_LIST), rdi)
+    a.jmp(s["native"])
+
+
+def exits(s: Stub, exit_group: int) -> None:
+    """exit(2), exit_group(2): tell the kernel, do not wait for it, and go.
+
+    A thread that may hold robust mutexes asks first, and the answer makes the call: the list's head
+    does not point to itself, or list_op_pending is set, or other threads end with this one.
+    """
+    a = s.a
+    ask, no_list, announce = (a.label(name) for name in ("exit_ask", "no_list", "exit_announce"))
     s.bind("exit")
     a.mov(rsp, gs(Slot.SELF))
     a.add(rsp, STACK_TOP)
-    a.mov(gs(Slot.NR), rax)
     a.mov(gs(Slot.ARGS), rdi)
     a.mov(gs(Slot.SAVED_NR), rax)
+    a.mov(rsi, gs(Slot.ROBUST_LIST))
+    a.test(rsi, rsi)
+    a.je(no_list)
+    a.load_address(rcx, no_list)
+    a.mov(gs(Slot.FIXUP), rcx)
+    a.cmp(at(rsi), rsi)
+    a.jne(ask)
+    a.cmp(at(rsi, 16), 0)
+    a.jne(ask)
+    a.bind(no_list)
+    a.cmp(eax, exit_group)
+    a.jne(announce)
+    a.cmp(gs(Slot.ASK_BEFORE_EXIT, 4), 0)
+    a.je(announce)
+    a.bind(ask)
+    a.mov(gs(Slot.FIXUP), 0)
+    a.mov(gs(Slot.ARGS + 8), rax)
+    a.movabs(rcx, Request.LAST_WILL)
+    a.mov(gs(Slot.NR), rcx)
+    a.jmp(s["post"])
+    a.bind(announce)
+    a.mov(gs(Slot.FIXUP), 0)
+    a.mov(gs(Slot.NR), rax)
     a.push(rdi)
     a.call(s["announce"])
     a.pop(rdi)

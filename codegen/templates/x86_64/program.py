@@ -46,6 +46,7 @@ from codegen.layout import (
 from codegen.templates.x86_64.common import ARGUMENTS, HostCall, Stub
 
 _EINTR, _EFAULT, _EMFILE, _EAGAIN = -4, -14, -24, -11
+_RLIMIT_NOFILE = 7
 _MSG_DONTWAIT, _MSG_CTRUNC = 0x40, 8
 _MESSAGE_NUMBER = 16 + 3 * 8  # offset of RECV_FDS's fourth argument in the op
 _CMSG_ROOM = 24  # CMSG_SPACE of two descriptors
@@ -137,7 +138,7 @@ def host_calls(s: Stub) -> None:
 
 
 def memory(s: Stub) -> None:
-    """COPY_OUT, COPY_IN, STORE32: a bad guest address gives -EFAULT as the op's result."""
+    """The ops on guest memory: a bad address gives -EFAULT as the op's result."""
     a = s.a
     for label, to_guest in (("op_copy_out", True), ("op_copy_in", False)):
         s.bind(label)
@@ -149,6 +150,12 @@ def memory(s: Stub) -> None:
             a.xchg(rsi, rdi)
         a.rep_movsb()
         a.jmp(s["op_unguard"])
+    s.bind("op_cmpxchg32")
+    _guard(s)
+    a.mov(eax, esi)
+    a.lock_cmpxchg(at(rdi, 0, 4), edx)
+    a.mov(gs(Slot.FIXUP), 0)
+    a.jmp(s["op_done"])
     s.bind("op_store32")
     _guard(s)
     a.mov(at(rdi, 0, 4), esi)
@@ -334,12 +341,14 @@ def clone(s: Stub) -> None:
     no_ctrl, no_tid = a.label("no_ctrl"), a.label("no_tid")
     a.cmp(gs(Slot.CHILD_HAS_CTRL, 4), 0)
     a.je(no_ctrl)
+    _child_limit(s, Slot.CHILD_LIMIT)
     a.mov(edi, gs(Slot.CHILD_CTRL, 4))
     a.mov(esi, CTRL_FD)
     a.xor(edx, edx)
     s.host_call(HostCall.DUP3)
     a.mov(edi, gs(Slot.CHILD_CTRL, 4))
     s.host_call(HostCall.CLOSE)
+    _child_limit(s, Slot.CHILD_LIMIT_AFTER)
     a.bind(no_ctrl)
     a.mov(rdi, gs(Slot.CHILD_TID))
     a.test(rdi, rdi)
@@ -356,6 +365,24 @@ def clone(s: Stub) -> None:
     unblock_signals(s)
     a.xor(eax, eax)
     a.jmp(s["resume"])
+
+
+def _child_limit(s: Stub, limit: int) -> None:
+    """RLIMIT_NOFILE of this process = the slot's struct rlimit, unless that is empty.
+
+    dup3 onto CTRL_FD fails where the soft limit is not above it.
+    """
+    a = s.a
+    unlimited = a.label("unlimited")
+    a.cmp(gs(limit + 8), 0)
+    a.je(unlimited)
+    a.xor(edi, edi)
+    a.mov(esi, _RLIMIT_NOFILE)
+    a.mov(rdx, gs(Slot.SELF))
+    a.add(rdx, limit)
+    a.xor(r10.low32, r10.low32)
+    s.host_call(HostCall.PRLIMIT64)
+    a.bind(unlimited)
 
 
 def common_start(s: Stub, slot: object) -> None:
@@ -407,7 +434,7 @@ def tables(s: Stub) -> None:
         Op.END: "op_end", Op.HOSTCALL: "op_hostcall", Op.COPY_OUT: "op_copy_out",
         Op.COPY_IN: "op_copy_in", Op.RECV_FDS: "op_recv_fds", Op.SEND_FD: "op_send_fd",
         Op.CLONE: "op_clone", Op.ENTER: "op_enter", Op.CONTINUE: "op_continue",
-        Op.STORE32: "op_store32", Op.RETURN: "handler_return",
+        Op.STORE32: "op_store32", Op.CMPXCHG32: "op_cmpxchg32", Op.RETURN: "handler_return",
     }  # fmt: skip
     s.a.align(8, b"\xcc")
     s.bind("op_table")
