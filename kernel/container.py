@@ -24,6 +24,7 @@ from kernel.limits import container_limits
 from kernel.loader import prepare
 from kernel.look import Look
 from kernel.process import Process
+from kernel.reaping import Reaper
 from kernel.ring import Ring
 from kernel.signals.jobcontrol import groups_of_family, release_orphans
 from kernel.signals.sending import child_info, send_to_process
@@ -96,6 +97,7 @@ class Container:
         self.host_groups: dict[int, int] = {}  # guest process group or session -> host id
         self.ioctl_handler: Callable[..., Any] | None = None  # network requests (SIOC*)
         self.dispatcher = Dispatcher(self)
+        self._reaper = Reaper(self)
         self.ring = Ring(self.dispatcher.serve, self._reap)
         self.slots = SlotPool(SLOT_LIMIT)
         self._retired: list[tuple[SlotMemory, int, int]] = []
@@ -210,6 +212,8 @@ class Container:
         if process.tasks.pop(task.tid, None) is None:
             return
         task.abandon()
+        for waiter in (*task.errands_done, *(waiter for _, _, waiter in task.errands)):
+            waiter.wake()
         self.calls_entered += task.slot.q[Slot.ENTRIES // 8]
         self.calls_trapped += task.slot.q[Slot.TRAPS // 8]
         self.signal_waits.pop(task, None)
@@ -269,30 +273,11 @@ class Container:
 
     def _reap(self) -> None:
         """Collect host processes that have ended."""
-        while True:
-            try:
-                self._learn_pidfds()
-                host_pid, status, usage = os.wait3(os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not host_pid:
-                return
-            process = self.by_host_pid.pop(host_pid, None)
-            if process is None:
-                process = next((p for p in self.pids.values() if p.host_pid == host_pid), None)
-                self.by_host_pid.pop(host_pid, None)
+        while (ended := self._reaper.next()) is not None:
+            process = ended.process
             if process is not None:
-                process.rusage = (usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
-                self._ended(process, status)
-
-    def _learn_pidfds(self) -> None:
-        """A pidfd of an ended process is known by its inode only; learn it while there is one."""
-        if not self.pidfd_users:
-            return
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        process = self.by_host_pid.get(ended.si_pid) if ended is not None else None
-        if process is not None:
-            self.learn_pidfd(process)
+                process.rusage = ended.usage
+                self._ended(process, ended.status)
 
     def learn_pidfd(self, process: Process) -> None:
         """Remember the inode that pidfds of `process` have."""
@@ -365,6 +350,7 @@ class Container:
 
     def bury(self, process: Process) -> None:
         """The zombie's status has been taken: forget the process."""
+        self._reaper.release(process)
         self.pids.pop(process.pid, None)
         self._tids.discard(process.pid)
         if process.parent is not None:

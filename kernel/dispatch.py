@@ -181,7 +181,7 @@ class Dispatcher:
         if task.process.ending:
             return
         if isinstance(answer, Program):
-            if deliverable(task):
+            if deliverable(task) or task.errands:
                 self._container.ring.mark_pending(task)
             answer.emit(task)
             self._container.ring.publish(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import struct
 from typing import TYPE_CHECKING
@@ -30,7 +31,9 @@ async def run_in(process: Process, name: str, *args: int) -> None:
     leader.errands.append((name, args, done))
     if not leader.interrupt():
         process.container.ring.kick(leader)
-    await done
+    while not done.done:
+        with contextlib.suppress(Interrupted):  # setpgid(2) knows no EINTR
+            await done
 
 
 def errands(task: Task, program: Program) -> None:

@@ -33,6 +33,16 @@ def _host_group(container: "Container", group: int) -> int:
     return container.host_groups.get(group, 0)
 
 
+def _has_members(host_group: int) -> bool:
+    try:
+        os.killpg(host_group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _find(task: Task, pid: int) -> Process:
     process = task.process.container.pids.get(pid) if pid else task.process
     if process is None:
@@ -47,7 +57,7 @@ async def setpgid(task: Task, pid: Pid, pgid: Pid) -> Answer:
         return -errno.EINVAL
     me = task.process
     target = _find(task, pid)
-    if target is not me and (target.parent is not me or target.zombie):
+    if target is not me and target.parent is not me:
         return -errno.ESRCH
     if target.session != me.session or target.session == target.pid:
         return -errno.EPERM
@@ -62,6 +72,11 @@ async def setpgid(task: Task, pid: Pid, pgid: Pid) -> Answer:
         return 0
     founder = group == target.pid
     host_group = 0 if founder else _host_group(me.container, group)
+    if target.zombie:
+        target.group = group
+        return 0
+    if host_group and not _has_members(host_group):
+        host_group, founder = 0, True
     if target is me:
         await task.hostcall("setpgid", 0, host_group)
     else:
