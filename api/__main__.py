@@ -8,7 +8,7 @@ from pathlib import Path
 
 from api.daemon import Daemon, DaemonError
 from api.engine.home import Home
-from api.engine.runtime import DEFAULT_ZYGOTE
+from api.versions import DEFAULT_ZYGOTE
 
 
 def main() -> int:

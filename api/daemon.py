@@ -17,11 +17,8 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-import uvloop
-
-from api.engine.engine import Engine
 from api.engine.home import Home
-from api.engine.runtime import DEFAULT_ZYGOTE
+from api.versions import DEFAULT_ZYGOTE
 
 _LOG = logging.getLogger("ddock.daemon")
 _LOG_BYTES, _LOG_FILES = 8 << 20, 2
@@ -54,13 +51,16 @@ class Daemon:
             )
         self._take_lock()
         try:
+            import uvloop  # noqa: PLC0415 - `ddock stop` and `doctor` do without
+
             _set_up_logging(self._home.daemon_log)
             uvloop.run(self._serve())
         finally:
             os.close(self._lock)
 
     async def _serve(self) -> None:
-        from api.app import Application  # noqa: PLC0415 - `ddock stop` does without HTTP
+        from api.app import Application  # noqa: PLC0415
+        from api.engine.engine import Engine  # noqa: PLC0415
         from api.hijack import HttpServer  # noqa: PLC0415
 
         _raise_limits()

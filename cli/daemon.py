@@ -11,7 +11,7 @@ from pathlib import Path
 
 from api.daemon import Daemon, DaemonError, daemon_pid
 from api.engine.home import Home
-from api.engine.runtime import DEFAULT_ZYGOTE
+from api.versions import DEFAULT_ZYGOTE
 from cli.client import Client
 
 _START_SECONDS = 30.0

@@ -21,9 +21,10 @@ from api.engine.layers import LayerStore
 from api.engine.lifecycle import Lifecycle
 from api.engine.networks import NetworkStore
 from api.engine.restart import at_daemon_start
-from api.engine.runtime import DEFAULT_ZYGOTE, Runtime
+from api.engine.runtime import Runtime
 from api.engine.timestamps import now_ns
 from api.engine.volumes import VolumeStore
+from api.versions import DEFAULT_ZYGOTE
 
 _EXEC_MEMORY_NS = 5 * 60 * 10**9
 _LOG = logging.getLogger("ddock.engine")

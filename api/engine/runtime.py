@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from api.engine.errors import EngineError
+from api.versions import DEFAULT_ZYGOTE
 from kernel.packets import Message, PacketChannel, PacketTooLarge
 from kernel.spec import ContainerSpec
 
 _LOG = logging.getLogger("ddock.runtime")
 _BOOT_SECONDS = 60.0
-DEFAULT_ZYGOTE = "kernel.zygote"
 
 
 class KernelError(EngineError):

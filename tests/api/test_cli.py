@@ -24,7 +24,8 @@ class Ddock:
     """Runs `ddock` as a program, against a daemon."""
 
     def __init__(self, daemon: Daemon) -> None:
-        own = {"DDOCK_HOME": str(daemon.home.root), "PYTHONPATH": os.getcwd()}
+        paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
+        own = {"DDOCK_HOME": str(daemon.home.root), "PYTHONPATH": paths}
         self.environment = {**os.environ, **own}
         self.environment.pop("DOCKER_HOST", None)
 
