@@ -1,0 +1,1 @@
+"""Speed against the same binary run natively in the same run."""
