@@ -1,0 +1,267 @@
+entry:
+     0  inc qword ptr gs:[0x160]
+     9  cmp eax, 0x200
+     e  jae slow
+    14  mov eax, eax
+    16  lea r11, [dispatch_table]
+    1d  jmp qword ptr [r11 + rax*8]
+native:
+     0  mov qword ptr gs:[0xe8], rcx
+     9  mov qword ptr gs:[0xf0], rax
+native_check:
+     0  cmp dword ptr gs:[0x44], 0
+     9  jne trap_before
+native_call:
+     0  syscall
+     2  mov rcx, qword ptr gs:[0xe8]
+     b  lea r11, [rax + 5]
+     f  cmp r11, 1
+    13  jbe trap_interrupted
+exit_check:
+     0  cmp dword ptr gs:[0x44], 0
+     9  jne trap_after
+exit_jump:
+     0  jmp rcx
+fd0:
+     0  mov r11d, edi
+     3  cmp r11d, 0x1000
+     a  jae slow
+    10  add r11, qword ptr gs:[0x108]
+    19  cmp byte ptr [r11], 0
+    1d  jne slow
+    23  jmp native
+fd01:
+     0  mov r11d, edi
+     3  cmp r11d, 0x1000
+     a  jae slow
+    10  add r11, qword ptr gs:[0x108]
+    19  cmp byte ptr [r11], 0
+    1d  jne slow
+    23  mov r11d, esi
+    26  cmp r11d, 0x1000
+    2d  jae slow
+    33  add r11, qword ptr gs:[0x108]
+    3c  cmp byte ptr [r11], 0
+    40  jne slow
+    46  jmp native
+fd02:
+     0  mov r11d, edi
+     3  cmp r11d, 0x1000
+     a  jae slow
+    10  add r11, qword ptr gs:[0x108]
+    19  cmp byte ptr [r11], 0
+    1d  jne slow
+    23  mov r11d, edx
+    26  cmp r11d, 0x1000
+    2d  jae slow
+    33  add r11, qword ptr gs:[0x108]
+    3c  cmp byte ptr [r11], 0
+    40  jne slow
+    46  jmp native
+if_r8_null:
+     0  test r8, r8
+     3  jne slow
+     9  jmp fd0
+if_rsi_null:
+     0  test rsi, rsi
+     3  jne slow
+     9  jmp fd0
+if_r10_null:
+     0  test r10, r10
+     3  jne slow
+     9  jmp native
+if_r9_null:
+     0  test r9, r9
+     3  jne slow
+     9  jmp native
+fd0_sockopt:
+     0  cmp esi, 1
+     3  je slow
+     9  cmp esi, 0x29
+     c  jne fd0
+    12  cmp edx, 0x1a
+    15  je slow
+    1b  jmp fd0
+futex:
+     0  mov r11d, esi
+     3  and r11d, 0x7f
+     7  cmp r11d, 6
+     b  je slow
+    11  cmp r11d, 7
+    15  je slow
+    1b  cmp r11d, 8
+    1f  je slow
+    25  cmp r11d, 0xb
+    29  je slow
+    2f  cmp r11d, 0xc
+    33  je slow
+    39  cmp r11d, 0xd
+    3d  je slow
+    43  jmp native
+mem:
+     0  mov r11, rdi
+     3  shr r11, 0x20
+     7  cmp r11d, 0x6801
+     e  jae outside.1
+    14  mov r11, rdi
+    17  add r11, rsi
+    1a  jb slow
+    20  shr r11, 0x20
+    24  cmp r11d, 0x6800
+    2b  jae slow
+outside.1:
+     0  jmp native
+mremap:
+     0  test r10d, 2
+     7  jne slow
+     d  jmp mem
+mmap:
+     0  test r10d, 0x100010
+     7  je outside.2
+     d  mov r11, rdi
+    10  shr r11, 0x20
+    14  cmp r11d, 0x6801
+    1b  jae outside.2
+    21  mov r11, rdi
+    24  add r11, rsi
+    27  jb slow
+    2d  shr r11, 0x20
+    31  cmp r11d, 0x6800
+    38  jae slow
+outside.2:
+mmap_movable:
+     0  test r10d, 0x20
+     7  jne native
+     d  test edx, 4
+    13  jne slow
+    19  mov r11d, r8d
+    1c  cmp r11d, 0x1000
+    23  jae slow
+    29  add r11, qword ptr gs:[0x108]
+    32  cmp byte ptr [r11], 0
+    36  jne slow
+    3c  jmp native
+ioctl:
+     0  mov r11d, edi
+     3  cmp r11d, 0x1000
+     a  jae slow
+    10  add r11, qword ptr gs:[0x108]
+    19  cmp byte ptr [r11], 0
+    1d  jne slow
+    23  mov r11d, esi
+    26  shr r11d, 8
+    2a  cmp r11d, 0x54
+    2e  jne slow
+    34  cmp esi, 0x540e
+    3a  je slow
+    40  cmp esi, 0x540f
+    46  je slow
+    4c  cmp esi, 0x5410
+    52  je slow
+    58  cmp esi, 0x5412
+    5e  je slow
+    64  cmp esi, 0x541c
+    6a  je slow
+    70  cmp esi, 0x5422
+    76  je slow
+    7c  cmp esi, 0x5429
+    82  je slow
+    88  cmp esi, 0x5441
+    8e  je slow
+    94  jmp native
+fcntl:
+     0  mov r11d, edi
+     3  cmp r11d, 0x1000
+     a  jae slow
+    10  add r11, qword ptr gs:[0x108]
+    19  cmp byte ptr [r11], 0
+    1d  jne slow
+    23  cmp esi, 4
+    26  jbe native
+    2c  cmp esi, 6
+    2f  je native
+    35  cmp esi, 7
+    38  je native
+    3e  cmp esi, 0x24
+    41  je native
+    47  cmp esi, 0x25
+    4a  je native
+    50  cmp esi, 0x26
+    53  je native
+    59  cmp esi, 0x406
+    5f  je native
+    65  cmp esi, 0x407
+    6b  je native
+    71  cmp esi, 0x408
+    77  je native
+    7d  cmp esi, 0x409
+    83  je native
+    89  cmp esi, 0x40a
+    8f  je native
+    95  jmp slow
+getpid:
+     0  mov rax, qword ptr gs:[0x128]
+     9  jmp exit_check
+gettid:
+     0  mov rax, qword ptr gs:[0x120]
+     9  jmp exit_check
+getppid:
+     0  mov rax, qword ptr gs:[0x130]
+     9  jmp exit_check
+getuid:
+     0  mov rax, qword ptr gs:[0x138]
+     9  jmp exit_check
+geteuid:
+     0  mov rax, qword ptr gs:[0x140]
+     9  jmp exit_check
+getgid:
+     0  mov rax, qword ptr gs:[0x148]
+     9  jmp exit_check
+getegid:
+     0  mov rax, qword ptr gs:[0x150]
+     9  jmp exit_check
+set_tid_address:
+     0  mov qword ptr gs:[0xe8], rcx
+     9  syscall
+     b  mov rcx, qword ptr gs:[0xe8]
+    14  mov rax, qword ptr gs:[0x120]
+    1d  jmp exit_check
+set_robust_list:
+     0  cmp rsi, 0x18
+     4  jne native
+     a  mov qword ptr gs:[0x300], rdi
+    13  jmp native
+exit:
+     0  mov rsp, qword ptr gs:[0xf8]
+     9  add rsp, 0x14000
+    10  mov qword ptr gs:[0x10], rdi
+    19  mov qword ptr gs:[0xf0], rax
+    22  mov rsi, qword ptr gs:[0x300]
+    2b  test rsi, rsi
+    2e  je no_list
+    34  lea rcx, [no_list]
+    3b  mov qword ptr gs:[0x110], rcx
+    44  cmp qword ptr [rsi], rsi
+    47  jne exit_ask
+    4d  cmp qword ptr [rsi + 0x10], 0
+    52  jne exit_ask
+no_list:
+     0  cmp eax, 0xe7
+     5  jne exit_announce
+     b  cmp dword ptr gs:[0x308], 0
+    14  je exit_announce
+exit_ask:
+     0  mov qword ptr gs:[0x110], 0
+     d  mov qword ptr gs:[0x18], rax
+    16  movabs rcx, 0x100000004
+    20  mov qword ptr gs:[8], rcx
+    29  jmp post
+exit_announce:
+     0  mov qword ptr gs:[0x110], 0
+     d  mov qword ptr gs:[8], rax
+    16  push rdi
+    17  call announce
+    1c  pop rdi
+    1d  mov rax, qword ptr gs:[0xf0]
+    26  syscall
+    28  ud2

@@ -1,0 +1,127 @@
+"""Golden listings of the x86_64 stub, one file a part: what review sees of a template change.
+
+UPDATE_GOLDEN=1 rewrites them; review the diff. Offsets count from the label above, branch targets
+and tables are named, so that a change shows where it is made and nowhere else. The dispatch,
+marshal and op tables stand in no listing: they follow from the tables of system calls.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from codegen.asm.assembler import Label
+from codegen.asm.decode import Instruction, sweep
+from codegen.layout import STUB_TEXT_LIMIT
+from tests.codegen.test_stub_machine import stub
+
+GOLDEN = Path(__file__).parent / "golden" / "x86_64"
+PARTS = {  # the file of templates that emits it: its first label
+    "entry": "entry",
+    "post": "slow",
+    "program": "program",
+    "signals": "trap_before",
+    "boot": "boot",
+}
+END = "empty_string"
+_BRANCH = re.compile(r"0x[0-9a-f]+|\d+")
+_RELATIVE = re.compile(r"\[rip ([+-]) (0x[0-9a-f]+|\d+)\]")
+
+
+def offset_of(label: Label) -> int:
+    assert label.offset is not None
+    return label.offset
+
+
+def label_names() -> dict[int, list[str]]:
+    """Every label by its offset; labels of the same name are numbered in order."""
+    made, _ = stub()
+    counts = Counter(label.name for label in made.a.labels)
+    seen: Counter[str] = Counter()
+    names: dict[int, list[str]] = {}
+    for label in sorted(made.a.labels, key=offset_of):
+        name = label.name
+        if counts[name] > 1:
+            seen[name] += 1
+            name += f".{seen[name]}"
+        names.setdefault(offset_of(label), []).append(name)
+    return names
+
+
+def operands(instruction: Instruction, names: dict[int, list[str]]) -> str:
+    """With the names of the places they refer to."""
+    text = instruction.operands
+    if instruction.mnemonic.startswith(("j", "call")) and _BRANCH.fullmatch(text):
+        return names[int(text, 0)][0]
+    found = _RELATIVE.search(text)
+    if found:
+        distance = int(found[2], 0) * (1 if found[1] == "+" else -1)
+        text = text.replace(found[0], f"[{names[instruction.end + distance][0]}]")
+    return text
+
+
+def listing(first: str) -> str:
+    """The part of the stub that begins with the label `first`."""
+    made, code = stub()
+    starts = sorted(offset_of(made.names[name]) for name in (*PARTS.values(), END))
+    start = offset_of(made.names[first])
+    stop = starts[starts.index(start) + 1]
+    names = label_names()
+    lines: list[str] = []
+    since = start
+    for instruction in sweep(code, start, stop):
+        for name in names.get(instruction.offset, ()):
+            lines.append(f"{name}:")
+            since = instruction.offset
+        text = f"{instruction.mnemonic} {operands(instruction, names)}".rstrip()
+        lines.append(f"  {instruction.offset - since:4x}  {text}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_golden_listing(part: str) -> None:
+    text = listing(PARTS[part])
+    file = GOLDEN / f"stub-{part}.s"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text, "UPDATE_GOLDEN=1 accepts the new listing"
+
+
+def test_the_listings_show_every_instruction() -> None:
+    made, code = stub()
+    stop = offset_of(made.names[END])
+    instructions = sweep(code, 0, stop)
+    assert offset_of(made.names["entry"]) == 0
+    assert instructions[-1].end == stop
+    written = [offset for offset, _ in made.a.listing if offset < stop]
+    assert [i.offset for i in instructions] == written
+
+
+def test_what_the_assembler_says_it_emitted_is_what_capstone_reads() -> None:
+    made, code = stub()
+    said = dict(made.a.listing)
+    for instruction in sweep(code, 0, offset_of(made.names[END])):
+        mnemonic = said[instruction.offset].split()[0].replace("movabs", "mov")
+        read = instruction.mnemonic.split()[0].replace("movabs", "mov")
+        assert mnemonic == read, said[instruction.offset]
+
+
+def test_the_tables_lie_behind_the_code_within_the_text() -> None:
+    made, code = stub()
+    end = offset_of(made.names[END])
+    for name in ("dispatch_table", "op_table", "marshal_table", "one"):
+        assert offset_of(made.names[name]) > end
+        assert offset_of(made.names[name]) % 8 == 0
+    assert made.a.base + len(code) <= STUB_TEXT_LIMIT
+
+
+def test_building_again_gives_the_same_bytes() -> None:
+    made, code = stub()
+    stub.cache_clear()
+    again, bytes_again = stub()
+    assert bytes_again == code
+    assert again.a.listing == made.a.listing
