@@ -53,8 +53,6 @@ def change_mode(task: Task, node: Node, mode: int) -> None:
     if mode & 0o2000 and not who.can(CAP_FSETID) and not who.in_group(node.gid):
         mode &= ~0o2000
     node.change_mode(mode)
-    if node.kind == DIRECTORY:
-        node.fs.forget_paths()
 
 
 def change_owner(task: Task, node: Node, owner: int, group: int) -> None:
@@ -79,8 +77,6 @@ def change_owner(task: Task, node: Node, owner: int, group: int) -> None:
             del values[b"security.capability"]
             node.set_xattrs(values)
     node.change_owner(uid, gid, mode)
-    if node.kind == DIRECTORY:
-        node.fs.forget_paths()
 
 
 def parse_times(packed: bytes | None, scale: int) -> tuple[int | None, int | None, bool]:

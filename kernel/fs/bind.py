@@ -64,6 +64,7 @@ class BindFs(FileSystem):
         self.host_source = os.path.realpath(source)
         self.readonly = readonly
         self.source = b"/dev/root"
+        self.user, self.group = os.geteuid(), os.getegid()
         self.attributes = volume or self._marked()
         self.memory: dict[tuple[int, int], Record] = {}  # where attributes do not work
         self.fresh: BindNode | None = None  # the node whose `packed` was read by the last lookup
@@ -92,6 +93,27 @@ class BindFs(FileSystem):
                 os.close(fd)
                 fd = below
             return os.open(last, flags, mode, dir_fd=fd)
+        finally:
+            os.close(fd)
+
+    def shortcut(self, node: Node, names: list[bytes]) -> Node | None:
+        if self.nested or not isinstance(node, BindNode):
+            return None
+        below = b"/".join(names)
+        above = node.relative()
+        try:
+            fd = self.open_at(above + b"/" + below if above else below, _PATH | os.O_DIRECTORY)
+        except OSError:
+            return None
+        try:
+            for name in names:
+                child = node.known(name)
+                if child.kind != DIRECTORY:
+                    # Mode 0 makes whoever needs its permissions ask for them.
+                    child.kind, child.mode = DIRECTORY, 0
+                node = child
+            node.adopt(fd)
+            return node
         finally:
             os.close(fd)
 
@@ -185,24 +207,33 @@ class BindNode(Node):
     def lookup(self, name: bytes) -> Node:
         if len(name) > 255:
             raise LinuxError(errno.ENAMETOOLONG)
+        child = self.known(name)
+        child.reread()
+        return child
+
+    def known(self, name: bytes) -> BindNode:
+        """The node somebody holds for `name`, or a new one; it is not looked up."""
         if self.found is None:
             self.found = WeakValueDictionary()
         child = self.found.get(name)
         if child is None or child.gone:
             child = self.found[name] = BindNode(self.fs, self, name)
-        child.reread()
         return child
 
     def reread(self) -> None:
         """Ask the host; the node becomes negative if nothing is there."""
         try:
-            with self.opened() as fd:
-                self.adopt(fd)
+            fd = self.fs.open_at(self.relative(), _PATH)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
                 raise LinuxError(error.errno or errno.EIO) from error
             self.kind = 0
             self.mode = 0
+            return
+        try:
+            self.adopt(fd)
+        finally:
+            os.close(fd)
 
     def adopt(self, fd: int) -> None:
         """Take the attributes of the file open as `fd`."""
@@ -210,8 +241,9 @@ class BindNode(Node):
         dev, ino, nlink, mode, uid, gid, _, rdev = head(raw)
         record = self.fs.record(fd, raw)
         if record is PLAIN:
-            uid = 0 if uid == os.geteuid() else uid
-            gid = 0 if gid == os.getegid() else gid
+            fs = self.fs
+            uid = 0 if uid == fs.user else uid
+            gid = 0 if gid == fs.group else gid
         else:
             uid, gid = record.uid, record.gid
             if record.mode >= 0:

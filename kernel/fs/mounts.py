@@ -117,6 +117,9 @@ class MountTable:
                 continue
             for device in hosts:
                 devices[device] = None if device in devices else fs
+        covering = {fs.mountpoint.fs for fs in self.mounts if fs.mountpoint is not None}
+        for fs in self.mounts:
+            fs.nested = fs in covering
         prefixes.sort(key=lambda item: -len(item[0]))
         self._prefixes = prefixes
         self._devices = devices

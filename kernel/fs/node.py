@@ -48,10 +48,15 @@ class FileSystem:
         self.source = b"none"
         self.options: list[bytes] = []
         self.mountpoint: Node | None = None
+        self.nested = False  # something is mounted inside
         self.on_change: Callable[[], None] = lambda: None  # set when it is mounted
 
     def visited(self, task: Task) -> None:
         """A walk has come to this tree (told only by trees that are not `cached`)."""
+
+    def shortcut(self, node: Node, names: list[bytes]) -> Node | None:
+        """The directory `names` below `node`, if it is there and no link is on the way."""
+        return None
 
     def forget_paths(self) -> None:
         """Drop remembered whole paths: a directory or a symbolic link is not where it was."""

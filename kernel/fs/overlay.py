@@ -182,6 +182,8 @@ class OverlayNode(MergedNode):
         mode = -1 if host == self.mode else self.mode
         self.owners.set(self.host_ino, self.record()._replace(mode=mode))
         self.packed = None
+        if self.kind == DIRECTORY:
+            self.fs.forget_paths()  # who may search it may have changed
 
     def _times(self) -> tuple[int, int]:
         a = self.attributes()
@@ -321,6 +323,8 @@ class OverlayNode(MergedNode):
             os.rename(child.host, path)
             directory.fs.owners.reveal(directory.host_ino, target.name)
             target.gone = True
+            if target.kind == SYMLINK:
+                self.fs.forget_paths()
             old_name = child.name
             moved = child.move(directory, target.name)
             self.new_child(old_name)

@@ -97,13 +97,15 @@ class Walk:
         pending.reverse()
         self.slash = not pending[0]
         while pending:
+            if len(pending) > 2 and not node.fs.cached:
+                node = self._skip(node, pending)
             name = pending.pop()
             if not name:
                 continue
             kind = node.kind
             if kind != DIRECTORY:
                 raise LinuxError(errno.ENOTDIR if kind else errno.ENOENT)
-            if node.mode & 0o111 != 0o111:
+            if node.mode & 0o111 != 0o111 or not node.fs.cached:
                 self._search(node)
             if name == b".":
                 continue
@@ -122,6 +124,24 @@ class Walk:
                 raise LinuxError(errno.ENOTDIR)
             self.remember = False
         return node
+
+    def _skip(self, node: Node, pending: list[bytes]) -> Node:
+        """Go over plain directories in one step where the tree can; all but the last name.
+
+        Only for those who may search any directory: nobody looks at what is skipped.
+        """
+        if self.scope or not self.task.credentials.can(CAP_DAC_READ_SEARCH):
+            return node
+        names: list[bytes] = []
+        for name in reversed(pending[1:]):
+            if name in (b"", b".", b".."):
+                break
+            names.append(name)
+        reached = node.fs.shortcut(node, names) if len(names) > 1 else None
+        if reached is None:
+            return node
+        del pending[-len(names) :]
+        return reached
 
     def _from_root(self) -> Node:
         if self.scope & RESOLVE_BENEATH:
@@ -178,14 +198,14 @@ class Walk:
         return node
 
     def _search(self, node: Node) -> None:
-        node.refresh()
         who = self.task.credentials
-        if not permitted(node, who, MAY_EXEC):
-            raise LinuxError(errno.EACCES)
         if who.can(CAP_DAC_READ_SEARCH):
             self.private = True
-        else:
-            self.remember = False
+            return
+        node.refresh()
+        if not permitted(node, who, MAY_EXEC):
+            raise LinuxError(errno.EACCES)
+        self.remember = False
 
 
 def _refuse_magic(scope: int) -> None:

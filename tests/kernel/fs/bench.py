@@ -6,12 +6,15 @@ import functools
 import os
 import shutil
 import tempfile
+import time
 import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kernel.fs import naming
+from kernel.fs.bind import BindFs
+from kernel.fs.resolver import resolve
 from kernel.host.linux_fs import fstat_raw
 from kernel.reply import DescriptorReply
 from kernel.syscalls import files, stat
@@ -22,8 +25,9 @@ _CALLS = 50_000
 
 
 def microseconds(call: Callable[[], Any]) -> float:
-    """The best of five means."""
-    return min(timeit.repeat(call, number=_CALLS, repeat=5)) / _CALLS * 1e6
+    """The best of five means, in processor time: the machine may be busy."""
+    times = timeit.repeat(call, timer=time.process_time, number=_CALLS, repeat=5)
+    return min(times) / _CALLS * 1e6
 
 
 def opened(task: FakeTask, path: bytes, flags: int) -> None:
@@ -82,6 +86,15 @@ def main() -> None:
         show("stat, walk forgotten", cold)
         show("native creat+unlink", native_create)
         show("creat+close+unlink", create)
+        bound = home.path / "bound/a/b/c/d"
+        bound.mkdir(parents=True)
+        (bound / "f").write_bytes(b"")
+        mounts = task.process.container.mounts
+        point = resolve(task, task.fs.cwd, b"/usr/bin")
+        mounts.mount(BindFs(os.fsencode(home.path / "bound")), point)
+        show("stat bind, 5 levels deep", lambda: stat.stat(task, b"/usr/bin/a/b/c/d/f", 0x1000))
+        task.fs.change_directory(resolve(task, task.fs.cwd, b"/usr/bin/a/b/c/d"))
+        show("stat bind, by its name", lambda: stat.stat(task, b"f", 0x1000))
         fd = task.open(lower)
         raw = fstat_raw(fd)
         task.slot.q[2] = fd

@@ -145,4 +145,3 @@ def test_cp_in_follows_the_containers_links(home: Home) -> None:
         list(archive.put(task, root, io.BytesIO(tar(file("../x")))))
     with pytest.raises(LinuxError):
         list(archive.put(task, root, io.BytesIO(tar(file("proc/x")))))
-

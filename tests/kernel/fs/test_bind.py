@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kernel.credentials import Credentials
 from kernel.errors import LinuxError
 from kernel.fs import attributes, naming
 from kernel.fs.resolver import resolve, walk
@@ -73,6 +74,31 @@ def test_links_lead_into_the_container_never_to_the_host(home: Home) -> None:
     assert task.fs.cwd.path(task.fs.root) == b"/srv/data"
     above = walk(task, task.fs.cwd, b"..")
     assert above.path(task.fs.root) == b"/srv"
+
+
+def test_deep_paths_take_short_cuts_that_change_nothing(home: Home) -> None:
+    task, place = bind(home)
+    deep = place / "a/b/c/d"
+    deep.mkdir(parents=True)
+    (deep / "f").write_bytes(b"deep")
+    (place / "link").symlink_to("a/b")
+    (place / "a/b/out").symlink_to("/etc")
+    assert task.read(b"/srv/data/a/b/c/d/f") == b"deep"
+    assert task.read(b"/srv/data/link/c/d/../d/./f") == b"deep"
+    assert task.read(b"/srv/data/a/b/out/passwd") == b"container's"
+    node = resolve(task, task.fs.cwd, b"/srv/data/a/b/c/d/f")
+    assert node.path(task.fs.root) == b"/srv/data/a/b/c/d/f"
+    fails(errno.ENOENT, task.read, b"/srv/data/a/b/none/d/f")
+    fails(errno.ENOTDIR, task.read, b"/srv/data/a/b/c/d/f/g")
+    task.fs.change_directory(resolve(task, task.fs.cwd, b"/srv/data/a/b"))
+    assert task.read(b"c/d/f") == b"deep"
+    (place / "a/b").chmod(0o700)
+    bob = FakeTask(task.process.container.mounts, Credentials(
+        uid=7, euid=7, suid=7, fsuid=7, gid=7, egid=7, sgid=7, fsgid=7, effective=0))  # fmt: skip
+    bob.fs.change_directory(resolve(task, task.fs.cwd, b"c/d"))
+    assert bob.read(b"f") == b"deep"
+    fails(errno.EACCES, bob.read, b"../../c/d/f")
+    fails(errno.EACCES, bob.read, b"/srv/data/a/b/c/d/f")
 
 
 def test_a_name_that_turns_into_a_link_meanwhile_leads_nowhere(home: Home) -> None:

@@ -158,6 +158,9 @@ def test_remembered_walks_see_changes(home: Home) -> None:
     assert not walk(task, cwd, b"/l/g").kind
     task.write(b"/a/g", b"g")
     assert task.read(b"/l/g") == b"g"
+    task.write(b"/file", b"no link")
+    naming.rename(task, cwd, b"/file", cwd, b"/l", 0)
+    fails(errno.ENOTDIR, task.read, b"/l/f")
     naming.remove_name(task, cwd, b"/l")
     naming.make_symlink(task, b"b", cwd, b"/l")
     assert task.read(b"/l/f") == b"2"
