@@ -2,8 +2,9 @@
 
 The client's connection is given as a `Connection`, so nothing here knows how it was hijacked.
 Docker's rules: without a terminal output is framed per stream; the end of the client's input closes
-the process's stdin only if it was opened for one client (`close_stdin`) and there is no terminal,
-otherwise it ends this attachment; a vanished client is seen by hang-up, not by end of input.
+the process's stdin only if it was opened for one client (`close_stdin`) and there is no terminal; on
+a terminal it ends this attachment; a vanished client is seen by hang-up, not by end of input.
+Unlike dockerd, the end of input to a stdin that stays open does not cut the client's output off.
 """
 
 from __future__ import annotations
@@ -123,10 +124,11 @@ async def _pump(connection: Connection, stdin: Stdin, options: AttachOptions) ->
                 await stdin.write(passed)
             if detached:
                 return _InputEnd.DETACHED
-        if options.close_stdin and not options.terminal:
+        if options.terminal:
+            return _InputEnd.DETACHED
+        if options.close_stdin:
             await stdin.close_after_writes()
-            return _InputEnd.GO_ON
-        return _InputEnd.DETACHED
+        return _InputEnd.GO_ON
     # the process closed its stdin: swallow what the client still sends
     while await connection.read():
         pass
