@@ -18,8 +18,6 @@ from unicorn import x86_const as x86
 import tables
 from codegen.asm.assembler import Memo
 from codegen.layout import (
-    ALT_STACK,
-    ALT_STACK_SIZE,
     BELL_FD,
     BELLS_AWAKE,
     BELLS_BASE,
@@ -286,18 +284,6 @@ class Machine:
             raise Trap(names[0] if names else hex(where))
 
         self._guarded(work)
-
-
-def alt_stack_frame(machine: Machine, registers: Mapping[int, int]) -> tuple[int, int]:
-    """A fake host signal frame on the alternate stack: (address of ucontext, of siginfo)."""
-    assert ALT_STACK_SIZE > 0x2000
-    ucontext = SLOT + ALT_STACK + ALT_STACK_SIZE - 0x1000
-    machine.write(ucontext, bytes(512))
-    for offset, value in registers.items():
-        machine.write(ucontext + offset, struct.pack("<Q", value & MASK))
-    info = ucontext + 0x400
-    machine.write(info, bytes(128))
-    return ucontext, info
 
 
 def test_the_machine_notices_a_touched_stack() -> None:

@@ -66,7 +66,7 @@ def test_a_host_call_gets_its_arguments_and_later_ops_its_result(machine: Machin
     first = program.hostcall(N["openat"], 1, 2, 3, 4, 5, 6)
     second = program.hostcall(N["fcntl"], first, first, 7)
     program.op(Op.END, second)
-    machine.host = lambda m, number, _: 40 if number == N["openat"] else 41
+    machine.host = lambda _m, number, _: 40 if number == N["openat"] else 41
     assert run(machine, program) == 41
     assert machine.calls[0] == ("openat", [1, 2, 3, 4, 5, 6])
     assert machine.calls[1][1][:3] == [40, 40, 7]
@@ -277,7 +277,7 @@ def test_a_program_without_an_end_is_a_broken_stub(machine: Machine) -> None:
         run(machine, hostcall())
 
 
-# --------------------------------------------------------------------------------------- ENTER, CLONE
+# ------------------------------------------------------------------------------------ ENTER, CLONE
 def test_enter_starts_a_program_with_clear_registers(machine: Machine) -> None:
     program = Program()
     program.op(Op.ENTER, RETURN, MEMORY + 0x800)
