@@ -127,7 +127,7 @@ async def _owner_died(task: Task, address: int, tid: int, pi: bool, pending: boo
                 return
             break
     program = Program()
-    for flag in (0, FUTEX_PRIVATE) if pi else (0,):
+    for flag in (0, FUTEX_PRIVATE):  # waiters for a PI mutex use whichever they like
         program.hostcall(
             task.abi.numbers["futex"], address, FUTEX_WAKE | flag, 1, 0, 0, 0, checked=False
         )

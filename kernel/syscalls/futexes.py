@@ -8,7 +8,8 @@ run natively and come here only by a detour.
 
 import errno
 
-from kernel.abi import Int, Pointer, UInt
+from codegen.layout import Slot
+from kernel.abi import Int, Pid, Pointer, UInt
 from kernel.errors import LinuxError
 from kernel.reply import Answer, Program, Reply
 from kernel.robust import (
@@ -24,6 +25,7 @@ from kernel.task import Task
 
 _LOCK_PI, _UNLOCK_PI, _TRYLOCK_PI, _LOCK_PI2 = 6, 7, 8, 13
 _WAIT_REQUEUE_PI, _CMP_REQUEUE_PI = 11, 12
+_ROBUST_LIST, _HEAD_SIZE = Slot.ROBUST_LIST // 8, 24
 _WAIT_BITSET, _ANY = 9, 0xFFFF_FFFF
 _CLOCK_REALTIME = 256
 _COMMAND = ~(FUTEX_PRIVATE | _CLOCK_REALTIME)
@@ -53,21 +55,39 @@ async def futex(
     return 0
 
 
+@syscall()
+def get_robust_list(task: Task, pid: Pid, head_ptr: Pointer, len_ptr: Pointer) -> Answer:
+    """get_robust_list(2), of threads of the caller's own process only."""
+    target = task.process.tasks.get(pid) if pid else task
+    if target is None:
+        return -errno.EPERM if _alive(task, pid) else -errno.ESRCH
+    head = target.slot.q[_ROBUST_LIST].to_bytes(8, "little")
+    size = _HEAD_SIZE.to_bytes(8, "little")
+    return Reply.out(0, (len_ptr, size), (head_ptr, head))
+
+
 async def _try_lock(task: Task, address: int, waiters: int) -> int | None:
     """None: the lock is ours. Else the word that says whose it is. EDEADLK, ESRCH."""
-    word = int.from_bytes(await task.copy_in(address, 4), "little")
+    word = await _load(task, address)
     while True:
         owner = word & FUTEX_TID_MASK
         if owner == task.tid:
             raise LinuxError(errno.EDEADLK)
         if owner:
-            if not word & FUTEX_OWNER_DIED and not _alive(task, owner):
+            if _alive(task, owner):
+                return word
+            before, word = word, await _load(task, address)
+            if word == before:
                 raise LinuxError(errno.ESRCH)
-            return word
+            continue  # it has unlocked, or its end was noted, since
         kept = word & (FUTEX_WAITERS | FUTEX_OWNER_DIED)
         if await compare_exchange(task, address, word, task.tid | kept | waiters):
             return None
-        word = int.from_bytes(await task.copy_in(address, 4), "little")
+        word = await _load(task, address)
+
+
+async def _load(task: Task, address: int) -> int:
+    return int.from_bytes(await task.copy_in(address, 4), "little")
 
 
 def _alive(task: Task, tid: int) -> bool:
@@ -91,7 +111,7 @@ async def _lock(task: Task, address: int, wait: int, timeout: int) -> None:
 
 async def _unlock(task: Task, address: int, private: int) -> int:
     while True:
-        word = int.from_bytes(await task.copy_in(address, 4), "little")
+        word = await _load(task, address)
         if word & FUTEX_TID_MASK != task.tid:
             return -errno.EPERM
         if await compare_exchange(task, address, word, 0):
