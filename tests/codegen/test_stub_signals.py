@@ -55,10 +55,7 @@ def frame(machine: Machine, offset: int) -> int:
 def signal(machine: Machine, number: int, rip: int, code: int = 1, **registers: int) -> None:
     """The host delivers a signal to a thread that stands at `rip`; until it returns."""
     machine.write(UCONTEXT - 8, bytes(0x200 + 8))
-    for offset, value in {
-        "rip": (RIP, rip),
-        **{n: (_AT[n], v) for n, v in registers.items()},
-    }.values():
+    for name, value in ({"rip": rip} | registers).items():
         machine.write(UCONTEXT + _AT[name], struct.pack("<Q", value & MASK))
     machine.write(INFO, struct.pack("<iii", number, 0, code))
     returned: list[int] = []
