@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgpack
+
 from kernel.capabilities import ALL_CAPABILITIES
 from kernel.credentials import container_credentials
 from kernel.errors import LinuxError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from kernel.look import Look
 
 _CHUNK_BYTES = 1 << 18
+_TEXT: dict[str, Any] = {"unicode_errors": "surrogateescape"}
 
 
 class Archives:
@@ -56,13 +59,19 @@ class Archives:
             "link_target": os.fsdecode(target),
         }  # fmt: skip
 
-    def changes(self) -> list[dict[str, Any]]:
-        """What differs from the image."""
+    async def changes(self, fd: int) -> None:
+        """Write what differs from the image to `fd`: msgpack maps of `kind` and `path`."""
+        found = changes(self._container.mounts.root)  # type: ignore[arg-type]
+        packed = (
+            msgpack.packb({"kind": c.kind, "path": os.fsdecode(c.path)}, **_TEXT) for c in found
+        )
+        await _pour(packed, fd)
+
+    async def layer(self, fd: int) -> None:
+        """Write what differs from the image to `fd`, as the tar of an image layer."""
         overlay = self._container.mounts.root
-        return [
-            {"kind": change.kind, "path": os.fsdecode(change.path)}
-            for change in changes(overlay)  # type: ignore[arg-type]
-        ]
+        found = changes(overlay)  # type: ignore[arg-type]
+        await _pour(archive.layer(self._look().task, overlay.root, found), fd)
 
     async def get(self, path: str, fd: int) -> None:
         """Write the tar of `path` to `fd`."""

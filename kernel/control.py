@@ -260,9 +260,15 @@ class Control:
             raise Refused("invalid", str(error)) from error
         return {}
 
-    async def do_changes(self, _message: Message, _fds: list[int]) -> list[dict[str, Any]]:
-        """What differs from the image."""
-        return Archives(self._container).changes()
+    async def do_changes(self, _message: Message, fds: list[int]) -> dict[str, Any]:
+        """Write what differs from the image to the descriptor."""
+        await Archives(self._container).changes(fds[0])
+        return {}
+
+    async def do_layer(self, _message: Message, fds: list[int]) -> dict[str, Any]:
+        """Write what differs from the image to the descriptor, as a layer's tar."""
+        await Archives(self._container).layer(fds[0])
+        return {}
 
     async def do_export(self, _message: Message, fds: list[int]) -> dict[str, Any]:
         """Write the root file system's tar to the descriptor."""

@@ -25,6 +25,7 @@ import tables
 from codegen.cache import TranslationCache
 from codegen.image import StubImage, build_stub
 from kernel import session
+from kernel.fs import tmpfs
 from kernel.marshal import rows
 from kernel.packets import receive_packet
 from kernel.spec import ContainerSpec
@@ -38,6 +39,7 @@ class Zygote:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._stubs: dict[str, tuple[StubImage, TranslationCache]] = {}
+        self._kernels: dict[int, tuple[str, str]] = {}  # pid -> container id, runtime directory
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -67,6 +69,9 @@ class Zygote:
                 return
             if not pid:
                 return
+            identity = self._kernels.pop(pid, None)
+            if identity is not None:
+                tmpfs.discard(*identity)  # what a killed kernel could not remove
             self._send({"op": "died", "pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -84,6 +89,7 @@ class Zygote:
             _log.exception("boot failed")
             self._send({"ok": False, "error": {"kind": "internal", "message": str(error)}})
         else:
+            self._kernels[pid] = (spec.id, spec.runtime)
             if pid == 0:
                 self._become_kernel(spec, stub, cache, fds)
             self._send({"ok": True, "pid": pid})
