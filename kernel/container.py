@@ -23,6 +23,7 @@ from kernel.host.linux import tgkill
 from kernel.limits import container_limits
 from kernel.loader import prepare
 from kernel.look import Look
+from kernel.memory_limit import MemoryLimit
 from kernel.process import Process
 from kernel.reaping import Reaper
 from kernel.ring import Ring
@@ -86,6 +87,7 @@ class Container:
         self.ipc: Any = None
         self.pids_limit = spec.pids_limit or SLOT_LIMIT
         self.oom_killed = False
+        self.memory = MemoryLimit(self)
         self.pids: dict[int, Process] = {}
         self.by_host_pid: dict[int, Process] = {}
         self.signal_waits: dict[Task, tuple[int, Waiter]] = {}

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from codegen.layout import SLOT_LIMIT
 from kernel.archives import Archives
 from kernel.container import Start
 from kernel.credentials import container_credentials
@@ -50,6 +51,7 @@ class Control:
         self.channel: PacketChannel | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused: list[int] = []
+        self._execs: dict[str, Process] = {}
 
     def received(self, message: Message, fds: list[int]) -> None:
         """A message from the daemon; the descriptors are ours to close."""
@@ -112,12 +114,14 @@ class Control:
         def ended(status: int) -> None:
             from kernel.session import exit_code  # noqa: PLC0415 - session imports us
 
+            self._execs.pop(identifier, None)
             if self.channel is not None and self.channel.is_open:
                 self.channel.send(
                     {"event": "exec-exit", "exec": identifier, "code": exit_code(status)}
                 )
 
         process.on_end.append(ended)
+        self._execs[identifier] = process
         return {"pid": process.host_pid}
 
     def _spawn(
@@ -206,6 +210,26 @@ class Control:
             self._container.kill(init, SIGKILL)
         elif number:
             send_to_process(init, Info(number, SI_USER, 0, bytes(8)))
+        return {}
+
+    async def do_exec_signal(self, message: Message, _fds: list[int]) -> dict[str, Any]:
+        """Signal a process that `exec` started."""
+        process = self._execs.get(message["exec"])
+        if process is None:
+            raise Refused("not-found", "no such exec")
+        number = int(message["signal"])
+        if number == SIGKILL:
+            self._container.kill(process, SIGKILL)
+        elif number:
+            send_to_process(process, Info(number, SI_USER, 0, bytes(8)))
+        return {}
+
+    async def do_update(self, message: Message, _fds: list[int]) -> dict[str, Any]:
+        """Change limits of the running container."""
+        if "pids_limit" in message:
+            self._container.pids_limit = int(message["pids_limit"]) or SLOT_LIMIT
+        if "memory_bytes" in message:
+            self._container.memory.set(int(message["memory_bytes"]))
         return {}
 
     async def do_pause(self, _message: Message, _fds: list[int]) -> dict[str, Any]:

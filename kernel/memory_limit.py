@@ -21,18 +21,22 @@ _SIGKILL = 9
 
 
 class MemoryLimit:
-    """Watches `container` from `start` on; the limit is in bytes."""
+    """Watches `container` while there is a limit (`set`, in bytes; 0: none)."""
 
-    def __init__(self, container: Container, limit_bytes: int) -> None:
+    def __init__(self, container: Container) -> None:
         self._container = container
-        self._limit = limit_bytes
+        self._limit = 0
+        self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Look now and again."""
-        self._look()
+    def set(self, limit_bytes: int) -> None:
+        """Begin, change or end watching."""
+        self._limit = limit_bytes
+        if self._timer is None and limit_bytes:
+            self._look()
 
     def _look(self) -> None:
-        if self._container.ended:
+        self._timer = None
+        if self._container.ended or not self._limit:
             return
         processes = [p for p in self._container.pids.values() if not p.zombie and not p.ending]
         held = [(_resident_bytes(process), process) for process in processes]
@@ -42,7 +46,7 @@ class MemoryLimit:
             if held and sum(size for size, _ in held) > self._limit:
                 _, largest = max(held, key=lambda item: item[0])
                 self._kill(largest)
-        asyncio.get_running_loop().call_later(_INTERVAL_S, self._look)
+        self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._look)
 
     def _kill(self, process: Process) -> None:
         self._container.oom_killed = True
@@ -50,17 +54,21 @@ class MemoryLimit:
 
 
 def _resident_bytes(process: Process) -> int:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open(f"/proc/{process.host_pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
+    with (
+        contextlib.suppress(OSError, ValueError, IndexError),
+        open(f"/proc/{process.host_pid}/statm", "rb") as file,
+    ):
+        return int(file.read().split()[1]) * _PAGE
     return 0
 
 
 def _anonymous_bytes(process: Process) -> int:
     total = 0
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open(f"/proc/{process.host_pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith((b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")):
-                    total += int(line.split()[1]) * 1024
+    with (
+        contextlib.suppress(OSError, ValueError, IndexError),
+        open(f"/proc/{process.host_pid}/smaps_rollup", "rb") as file,
+    ):
+        for line in file:
+            if line.startswith((b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")):
+                total += int(line.split()[1]) * 1024
     return total

@@ -28,7 +28,6 @@ from kernel.control import Control
 from kernel.fs import namespace
 from kernel.host.landlock import landlock_version
 from kernel.net.interfaces import socket_ioctl
-from kernel.memory_limit import MemoryLimit
 from kernel.net.network import Network
 from kernel.packets import Message, PacketChannel
 from kernel.patching import Translations
@@ -91,8 +90,7 @@ async def _serve(
     container.translations = translations = Translations(container, cache)
     container.confinement = Confinement(container, landlock_version() > 0)
     container.start(loop)
-    if spec.memory_bytes:
-        MemoryLimit(container, spec.memory_bytes).start()
+    container.memory.set(spec.memory_bytes)
     control = Control(container, fds[1:4])
     channel = PacketChannel(sock, control.received, lambda: end(None))
     control.channel = channel

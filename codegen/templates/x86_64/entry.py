@@ -30,7 +30,7 @@ from codegen.asm.x86_64 import (
     rsp,
 )
 from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Request, Slot
-from codegen.templates.x86_64.common import TABLE_SIZE, Stub
+from codegen.templates.x86_64.common import TABLE_SIZE, HostCall, Stub
 
 _HIGH_BASE, _HIGH_END = STUB_BASE >> 32, STUB_END >> 32
 _IDENTITIES = {
@@ -72,6 +72,7 @@ NATIVE: dict[str, str] = {
         ("munmap", "mprotect", "madvise", "msync", "mincore", "mlock", "munlock"), "mem"
     ),
     "futex": "futex",
+    "newfstatat": "newfstatat",
     "mremap": "mremap",
     "mmap": "mmap",
     "ioctl": "ioctl",
@@ -236,6 +237,26 @@ def _by_command(s: Stub) -> None:
     for command in _FCNTL_NATIVE:
         a.cmp(esi, command)
         a.je(s["native"])
+    a.jmp(s["slow"])
+
+
+def newfstatat(s: Stub) -> None:
+    """newfstatat(fd, "", buf, AT_EMPTY_PATH) is how glibc spells fstat: make it one."""
+    a = s.a
+    s.bind("newfstatat")
+    a.cmp(r10.low32, 0x1000)  # AT_EMPTY_PATH and nothing else
+    a.jne(s["slow"])
+    a.load_address(r11, s["newfstatat_named"])
+    a.mov(gs(Slot.FIXUP), r11)  # a bad path is the slow path's to report
+    a.cmp(at(rsi, 0, 1), 0)
+    a.jne(s["newfstatat_named"])
+    a.mov(gs(Slot.FIXUP), 0)
+    s.save_registers()
+    a.mov(eax, HostCall.FSTAT)
+    a.mov(rsi, rdx)
+    a.jmp(s["slow_saved"])
+    s.bind("newfstatat_named")
+    a.mov(gs(Slot.FIXUP), 0)
     a.jmp(s["slow"])
 
 

@@ -58,6 +58,7 @@ def slow(s: Stub) -> None:
     a = s.a
     s.bind("slow")
     s.save_registers()
+    s.bind("slow_saved")
     a.mov(eax, eax)
     a.mov(gs(Slot.NR), rax)
     for i, register in enumerate(ARGUMENTS):

@@ -19,6 +19,7 @@ def build(numbers: Mapping[str, int], rows: Sequence[post.Row], memo: Memo) -> S
     entry.dispatch(s)
     entry.native(s)
     entry.guards(s)
+    entry.newfstatat(s)
     entry.identities(s)
     entry.set_tid_address(s)
     entry.set_robust_list(s)

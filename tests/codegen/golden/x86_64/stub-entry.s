@@ -199,6 +199,34 @@ fcntl:
     89  cmp esi, 0x40a
     8f  je native
     95  jmp slow
+newfstatat:
+     0  cmp r10d, 0x1000
+     7  jne slow
+     d  lea r11, [newfstatat_named]
+    14  mov qword ptr gs:[0x110], r11
+    1d  cmp byte ptr [rsi], 0
+    20  jne newfstatat_named
+    26  mov qword ptr gs:[0x110], 0
+    33  mov qword ptr gs:[0x48], rbx
+    3c  mov qword ptr gs:[0x50], rbp
+    45  mov qword ptr gs:[0x58], rsp
+    4e  mov qword ptr gs:[0x60], rcx
+    57  mov qword ptr gs:[0x68], r12
+    60  mov qword ptr gs:[0x70], r13
+    69  mov qword ptr gs:[0x78], r14
+    72  mov qword ptr gs:[0x80], r15
+    7b  mov qword ptr gs:[0x88], rdi
+    84  mov qword ptr gs:[0x90], rsi
+    8d  mov qword ptr gs:[0x98], rdx
+    96  mov qword ptr gs:[0xa0], r10
+    9f  mov qword ptr gs:[0xa8], r8
+    a8  mov qword ptr gs:[0xb0], r9
+    b1  mov eax, 5
+    b6  mov rsi, rdx
+    b9  jmp slow_saved
+newfstatat_named:
+     0  mov qword ptr gs:[0x110], 0
+     d  jmp slow
 getpid:
      0  mov rax, qword ptr gs:[0x128]
      9  jmp exit_check

@@ -13,28 +13,29 @@ slow:
     63  mov qword ptr gs:[0xa0], r10
     6c  mov qword ptr gs:[0xa8], r8
     75  mov qword ptr gs:[0xb0], r9
-    7e  mov eax, eax
-    80  mov qword ptr gs:[8], rax
-    89  mov qword ptr gs:[0x10], rdi
-    92  mov qword ptr gs:[0x18], rsi
-    9b  mov qword ptr gs:[0x20], rdx
-    a4  mov qword ptr gs:[0x28], r10
-    ad  mov qword ptr gs:[0x30], r8
-    b6  mov qword ptr gs:[0x38], r9
-    bf  mov rsp, qword ptr gs:[0xf8]
-    c8  lea r14, [rsp + 0x2000]
-    d0  add rsp, 0x14000
-    d7  cmp eax, 0x200
-    dc  jae post
-    e2  lea r12, [marshal_table]
-    e9  shl rax, 5
-    ed  add r12, rax
-    f0  cmp qword ptr [r12], 0
-    f5  je post
-    fb  lea r15, [r14 + 0x10000]
-   102  xor r13d, r13d
-   105  lea rax, [bad_address]
-   10c  mov qword ptr gs:[0x110], rax
+slow_saved:
+     0  mov eax, eax
+     2  mov qword ptr gs:[8], rax
+     b  mov qword ptr gs:[0x10], rdi
+    14  mov qword ptr gs:[0x18], rsi
+    1d  mov qword ptr gs:[0x20], rdx
+    26  mov qword ptr gs:[0x28], r10
+    2f  mov qword ptr gs:[0x30], r8
+    38  mov qword ptr gs:[0x38], r9
+    41  mov rsp, qword ptr gs:[0xf8]
+    4a  lea r14, [rsp + 0x2000]
+    52  add rsp, 0x14000
+    59  cmp eax, 0x200
+    5e  jae post
+    64  lea r12, [marshal_table]
+    6b  shl rax, 5
+    6f  add r12, rax
+    72  cmp qword ptr [r12], 0
+    77  je post
+    7d  lea r15, [r14 + 0x10000]
+    84  xor r13d, r13d
+    87  lea rax, [bad_address]
+    8e  mov qword ptr gs:[0x110], rax
 marshal_next:
      0  movzx eax, byte ptr [r12 + r13]
      5  test eax, eax
