@@ -72,9 +72,8 @@ def main(arguments: list[str]) -> int:
         print(f"no pip for {sys.executable}: {error}\ninstall python3-venv and try again")
         return 1
     target = f"{ROOT}[{extra}]" if extra else str(ROOT)
-    # "compat" puts the tree itself on the path: modules added later are found.
     command = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    command += ["--config-settings", "editable_mode=compat", "-e", target]
+    command += ["-e", target]
     if subprocess.run(command, check=False).returncode:
         print("pip could not install the project's requirements (see above)")
         return 1
