@@ -6,6 +6,7 @@ format is codegen.layout.Op. Payload offsets are relative to the slot's payload 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -204,10 +205,20 @@ class DescriptorsReply(Reply):
     def emit(self, task: Task) -> None:
         program = Program()
         channel = task.process.channel
-        numbers = [
-            channel.give(task, program, host_fd, cloexec, open_file)
-            for host_fd, cloexec, open_file in self.files
-        ]
+        if len(self.files) == 2 and all(f is None for _, _, f in self.files):
+            # Both in one message: what another thread may receive for us comes in one piece.
+            (one, cloexec, _), (two, _, _) = self.files
+            try:
+                numbers = [channel.transfer(task, program, [one, two], cloexec)]
+            finally:
+                os.close(one)
+                os.close(two)
+            numbers.append(program.next_register())
+        else:
+            numbers = [
+                channel.give(task, program, host_fd, cloexec, open_file)
+                for host_fd, cloexec, open_file in self.files
+            ]
         for i, number in enumerate(numbers):
             program.op(Op.STORE32, self.address + 4 * i, number, flags=Op.CHECKED)
         program.op(Op.END, self.result)

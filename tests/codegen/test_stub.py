@@ -555,7 +555,6 @@ def test_any_vector(data: list[bytes], shift: int) -> None:
     assert got[1][1] == b"".join(s + b"\0" for s in data)
 
 
-@pytest.mark.xfail(reason="the slow path does not clear DF, as Linux's entry does")
 def test_a_set_direction_flag_does_not_turn_copies_round(machine: Machine) -> None:
     machine.uc.reg_write(x86.UC_X86_REG_RFLAGS, 0x402)
     machine.write(MEMORY, bytes(range(200)))

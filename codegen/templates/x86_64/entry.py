@@ -72,7 +72,6 @@ NATIVE: dict[str, str] = {
         ("munmap", "mprotect", "madvise", "msync", "mincore", "mlock", "munlock"), "mem"
     ),
     "futex": "futex",
-    "newfstatat": "newfstatat",
     "mremap": "mremap",
     "mmap": "mmap",
     "ioctl": "ioctl",
@@ -93,6 +92,10 @@ NATIVE: dict[str, str] = {
     "set_robust_list": "set_robust_list",
     **{name: name for name in _IDENTITIES},
 }  # fmt: skip
+
+
+# Calls the stub turns into another one before it posts them.
+REWRITTEN: dict[str, str] = {"newfstatat": "newfstatat"}
 
 
 def _require_plain(s: Stub, register: Reg) -> None:
@@ -335,7 +338,8 @@ def exits(s: Stub, exit_group: int) -> None:
 
 def tables(s: Stub, numbers: Mapping[str, int]) -> None:
     """The dispatch table: one pointer a number; unknown numbers go to the kernel."""
-    by_number = {numbers[name]: label for name, label in NATIVE.items() if name in numbers}
+    entries = NATIVE | REWRITTEN
+    by_number = {numbers[name]: label for name, label in entries.items() if name in numbers}
     s.a.align(8, b"\xcc")
     s.bind("dispatch_table")
     for number in range(TABLE_SIZE):

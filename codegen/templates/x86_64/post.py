@@ -59,6 +59,7 @@ def slow(s: Stub) -> None:
     s.bind("slow")
     s.save_registers()
     s.bind("slow_saved")
+    a.cld()  # the copies go up, whatever the guest had set
     a.mov(eax, eax)
     a.mov(gs(Slot.NR), rax)
     for i, register in enumerate(ARGUMENTS):

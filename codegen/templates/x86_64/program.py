@@ -205,6 +205,8 @@ def descriptors(s: Stub) -> None:  # noqa: PLR0915 - straight-line assembly
     s.bind("recv_mail")
     a.mov(rax, gs(Slot.MAIL_FDS))
     a.mov(rdx, gs(Slot.MAIL_FULL))
+    a.mov(at(rsp, _CMSG + 16), rax)  # where recv_stale looks
+    a.mov(at(rsp, _CMSG), 24)
     a.mov(gs(Slot.MAIL_FULL), 0)
     s.bind("recv_got")
     a.mov(rcx, at(r12, _MESSAGE_NUMBER))
@@ -242,14 +244,26 @@ def descriptors(s: Stub) -> None:  # noqa: PLR0915 - straight-line assembly
     s.bind("recv_stale")  # of a program that failed before it came to its RECV_FDS
     close_received(s)
     a.jmp(again)
-    s.bind("recv_deliver")  # a sibling's message: give it close-on-exec as the kernel said
+    s.bind("recv_deliver")  # a sibling's message (rbx: its slot)
+    two, empty = a.label("two_for_sibling"), a.label("mailbox_empty")
+    a.cmp(at(rsp, _CMSG), 24)
+    a.je(two)
+    a.mov(at(rsp, _CMSG + 20, 4), -1)
+    a.bind(two)
+    a.cmp(at(rbx, Slot.MAIL_FULL), 0)
+    a.je(empty)
+    for place in (Slot.MAIL_FDS, Slot.MAIL_FDS + 4):  # one message a thread is under way: stale
+        a.mov(edi, at(rbx, place, 4))
+        s.host_call(HostCall.CLOSE)
+    a.bind(empty)
+    for place in (_CMSG + 16, _CMSG + 20):  # close-on-exec as the kernel said, not as we asked
+        a.mov(edi, at(rsp, place, 4))
+        a.mov(esi, 2)  # F_SETFD
+        a.mov(rdx, at(rsp, _DATA + 8))
+        a.and_(edx, 1)
+        s.host_call(HostCall.FCNTL)
     a.mov(rax, at(rsp, _CMSG + 16))
     a.mov(at(rbx, Slot.MAIL_FDS), rax)
-    a.mov(edi, eax)
-    a.mov(esi, 2)  # F_SETFD
-    a.mov(rdx, at(rsp, _DATA + 8))
-    a.and_(edx, 1)
-    s.host_call(HostCall.FCNTL)
     a.mov(rax, at(rsp, _DATA + 8))
     a.bts(rax, 63)  # never zero
     a.mov(at(rbx, Slot.MAIL_FULL), rax)

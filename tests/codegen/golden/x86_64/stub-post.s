@@ -14,28 +14,29 @@ slow:
     6c  mov qword ptr gs:[0xa8], r8
     75  mov qword ptr gs:[0xb0], r9
 slow_saved:
-     0  mov eax, eax
-     2  mov qword ptr gs:[8], rax
-     b  mov qword ptr gs:[0x10], rdi
-    14  mov qword ptr gs:[0x18], rsi
-    1d  mov qword ptr gs:[0x20], rdx
-    26  mov qword ptr gs:[0x28], r10
-    2f  mov qword ptr gs:[0x30], r8
-    38  mov qword ptr gs:[0x38], r9
-    41  mov rsp, qword ptr gs:[0xf8]
-    4a  lea r14, [rsp + 0x2000]
-    52  add rsp, 0x14000
-    59  cmp eax, 0x200
-    5e  jae post
-    64  lea r12, [marshal_table]
-    6b  shl rax, 5
-    6f  add r12, rax
-    72  cmp qword ptr [r12], 0
-    77  je post
-    7d  lea r15, [r14 + 0x10000]
-    84  xor r13d, r13d
-    87  lea rax, [bad_address]
-    8e  mov qword ptr gs:[0x110], rax
+     0  cld
+     1  mov eax, eax
+     3  mov qword ptr gs:[8], rax
+     c  mov qword ptr gs:[0x10], rdi
+    15  mov qword ptr gs:[0x18], rsi
+    1e  mov qword ptr gs:[0x20], rdx
+    27  mov qword ptr gs:[0x28], r10
+    30  mov qword ptr gs:[0x30], r8
+    39  mov qword ptr gs:[0x38], r9
+    42  mov rsp, qword ptr gs:[0xf8]
+    4b  lea r14, [rsp + 0x2000]
+    53  add rsp, 0x14000
+    5a  cmp eax, 0x200
+    5f  jae post
+    65  lea r12, [marshal_table]
+    6c  shl rax, 5
+    70  add r12, rax
+    73  cmp qword ptr [r12], 0
+    78  je post
+    7e  lea r15, [r14 + 0x10000]
+    85  xor r13d, r13d
+    88  lea rax, [bad_address]
+    8f  mov qword ptr gs:[0x110], rax
 marshal_next:
      0  movzx eax, byte ptr [r12 + r13]
      5  test eax, eax

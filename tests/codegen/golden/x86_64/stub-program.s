@@ -169,7 +169,9 @@ recv_again:
 recv_mail:
      0  mov rax, qword ptr gs:[0x2d8]
      9  mov rdx, qword ptr gs:[0x2d0]
-    12  mov qword ptr gs:[0x2d0], 0
+    12  mov qword ptr [rsp + 0x70], rax
+    17  mov qword ptr [rsp + 0x60], 0x18
+    20  mov qword ptr gs:[0x2d0], 0
 recv_got:
      0  mov rcx, qword ptr [r12 + 0x28]
      5  cmp rcx, -1
@@ -216,18 +218,37 @@ recv_stale:
 one_received.1:
      0  jmp recv_again
 recv_deliver:
-     0  mov rax, qword ptr [rsp + 0x70]
-     5  mov qword ptr [rbx + 0x2d8], rax
-     c  mov edi, eax
-     e  mov esi, 2
-    13  mov rdx, qword ptr [rsp + 0x50]
-    18  and edx, 1
-    1b  mov eax, 0x48
-    20  syscall
-    22  mov rax, qword ptr [rsp + 0x50]
-    27  bts rax, 0x3f
-    2c  mov qword ptr [rbx + 0x2d0], rax
-    33  jmp recv_again
+     0  cmp qword ptr [rsp + 0x60], 0x18
+     6  je two_for_sibling
+     c  mov dword ptr [rsp + 0x74], 0xffffffff
+two_for_sibling:
+     0  cmp qword ptr [rbx + 0x2d0], 0
+     8  je mailbox_empty
+     e  mov edi, dword ptr [rbx + 0x2d8]
+    14  mov eax, 3
+    19  syscall
+    1b  mov edi, dword ptr [rbx + 0x2dc]
+    21  mov eax, 3
+    26  syscall
+mailbox_empty:
+     0  mov edi, dword ptr [rsp + 0x70]
+     4  mov esi, 2
+     9  mov rdx, qword ptr [rsp + 0x50]
+     e  and edx, 1
+    11  mov eax, 0x48
+    16  syscall
+    18  mov edi, dword ptr [rsp + 0x74]
+    1c  mov esi, 2
+    21  mov rdx, qword ptr [rsp + 0x50]
+    26  and edx, 1
+    29  mov eax, 0x48
+    2e  syscall
+    30  mov rax, qword ptr [rsp + 0x70]
+    35  mov qword ptr [rbx + 0x2d8], rax
+    3c  mov rax, qword ptr [rsp + 0x50]
+    41  bts rax, 0x3f
+    46  mov qword ptr [rbx + 0x2d0], rax
+    4d  jmp recv_again
 op_send_fd:
      0  sub rsp, 0x80
      7  xor eax, eax
