@@ -1,9 +1,10 @@
 """A client attached to a process: framing, detach keys, half close, hang-up.
 
 The client's connection is given as a `Connection`, so nothing here knows how it was hijacked.
-Docker's rules: without a terminal output is framed per stream; the end of the client's input closes
-the process's stdin only if it was opened for one client (`close_stdin`) and there is no terminal; on
-a terminal it ends this attachment; a vanished client is seen by hang-up, not by end of input.
+Docker's rules: without a terminal output is framed per stream; the end of the client's input
+closes the process's stdin only if it was opened for one client (`close_stdin`) and there is no
+terminal; on a terminal it ends this attachment; a vanished client is seen by hang-up, not by end
+of input.
 Unlike dockerd, the end of input to a stdin that stays open does not cut the client's output off.
 """
 
