@@ -123,7 +123,9 @@ def test_cp_out_includes_mounts(home: Home) -> None:
     with tarfile.open(fileobj=io.BytesIO(data)) as archived:
         names = sorted(archived.getnames())
         assert names == ["srv", "srv/data", "srv/data/f", "srv/g"]
-        assert archived.extractfile("srv/data/f").read() == b"volume"
+        member = archived.extractfile("srv/data/f")
+        assert member is not None
+        assert member.read() == b"volume"
 
 
 def test_cp_in_follows_the_containers_links(home: Home) -> None:

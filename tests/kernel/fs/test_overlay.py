@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from kernel.fs.resolver import resolve, walk
 from .conftest import FakeTask, Home, dirents, fails
 
 
-def stat(task: FakeTask, path: bytes, follow: bool = True):
+def stat(task: FakeTask, path: bytes, follow: bool = True) -> Any:
     return unpack(resolve(task, task.fs.cwd, path, follow).stat())
 
 
