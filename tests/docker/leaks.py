@@ -93,7 +93,14 @@ def _belongs_to_another(name: str, ours: set[int], homes: list[Path]) -> bool:
         pid = int(match[1])
         return pid not in ours and Path(f"/proc/{pid}").exists()
     identity = name.removeprefix("ddock-")
-    return any((home / "containers" / identity).exists() for home in homes)
+    for home in homes:
+        try:
+            if (home / "containers" / identity).exists():
+                return True
+        except PermissionError:  # another user's
+            if (SHARED / name).stat().st_uid != os.geteuid():
+                return True
+    return False
 
 
 @dataclass

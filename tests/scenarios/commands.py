@@ -13,6 +13,7 @@ class Scenario:
     script: str
     stdin: bytes = b""
     slow: bool = False
+    root: bool = False  # its native run needs more than one user id
 
 
 SHELL = [
@@ -311,8 +312,13 @@ git checkout -qb side HEAD~; echo side > s; git add s; git commit -qm side; git 
         "cd /tmp; sqlite3 db 'create table t(a integer primary key, b text); with recursive c(x) as (select 1 union all select x+1 from c where x<20000) insert into t select x, hex(x) from c; create index i on t(b); select count(*), max(b), sum(length(b)) from t; pragma integrity_check;'; sqlite3 db 'pragma journal_mode=wal; insert into t(b) values(1); select count(*) from t'; sqlite3 db .schema; sqlite3 db 'select bad'; echo $?; sqlite3 :memory: 'select sqlite_version() is not null'",
     ),
     Scenario(
+        "gosu",
+        "gosu nobody id; gosu 1000:1000 sh -c 'id -u; id -g'; gosu root true; echo $?; gosu no-such-user true 2>&1; echo $?",
+        root=True,
+    ),
+    Scenario(
         "go",
-        "gosu nobody id; gosu 1000:1000 sh -c 'id -u; id -g'; gosu root true; echo $?; gosu no-such-user true 2>&1; echo $?; esbuild --version; echo 'let x: number = 1 + 2; console.log(x, ((a) => a * 2)(x))' | esbuild --loader=ts --minify; cd /tmp; echo 'import {a} from \"./b\"; console.log(a)' > m.js; echo 'export const a = 1' > b.js; esbuild m.js --bundle; echo 'let = ' | esbuild 2>&1 | head -3",
+        "esbuild --version; echo 'let x: number = 1 + 2; console.log(x, ((a) => a * 2)(x))' | esbuild --loader=ts --minify; cd /tmp; echo 'import {a} from \"./b\"; console.log(a)' > m.js; echo 'export const a = 1' > b.js; esbuild m.js --bundle; echo 'let = ' | esbuild 2>&1 | head -3",
     ),
     Scenario(
         "busybox",
