@@ -16,6 +16,7 @@ ET_EXEC, ET_DYN = 2, 3
 _PT_LOAD, _PT_INTERP, _PT_PHDR = 1, 3, 6
 PF_X, PF_W, PF_R = 1, 2, 4
 _MAX_HEADERS = 65536 // _PROGRAM.size
+_MAX_OFFSET = 1 << 62  # of a file
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def parse(fd: int, isa: str) -> Elf:
     ident, kind, machine, _, entry, phoff, _, _, _, phentsize, phnum, *_ = _HEADER.unpack(raw)
     if ident[4] != 2 or ident[5] != 1 or machine != MACHINES[isa] or kind not in (ET_EXEC, ET_DYN):
         raise LinuxError(errno.ENOEXEC)
-    if phentsize != _PROGRAM.size or not 0 < phnum <= _MAX_HEADERS:
+    if phentsize != _PROGRAM.size or not 0 < phnum <= _MAX_HEADERS or phoff > _MAX_OFFSET:
         raise LinuxError(errno.ENOEXEC)
     table = os.pread(fd, phnum * _PROGRAM.size, phoff)
     if len(table) < phnum * _PROGRAM.size:
@@ -68,6 +69,8 @@ def parse(fd: int, isa: str) -> Elf:
     interpreter: bytes | None = None
     headers_at = 0
     for kind_, flags, offset, address, _, file_size, memory_size, _ in _PROGRAM.iter_unpack(table):
+        if offset + file_size > _MAX_OFFSET:
+            raise LinuxError(errno.ENOEXEC)
         if kind_ == _PT_LOAD and memory_size:
             if file_size > memory_size or address + memory_size > 1 << 47:
                 raise LinuxError(errno.ENOEXEC)

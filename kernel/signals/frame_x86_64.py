@@ -23,6 +23,7 @@ _UCONTEXT_SIZE, _SIGINFO_SIZE = 304, 128
 FRAME_READ_SIZE = _UCONTEXT_SIZE
 _FP_SW_OFFSET, _FP_MAGIC1, _FXSAVE_SIZE = 464, 0x4650_5853, 512
 _RED_ZONE = 128
+_MASK64 = (1 << 64) - 1
 _USER_FLAGS = 0x0024_0DD5  # arithmetic flags, TF, DF, OF, RF, AC, ID: what sigreturn may change
 _CLEARED = 0x400 | 0x100 | 0x1_0000  # DF, TF, RF are clear in a handler
 _UC_FLAGS = 0x1 | 0x2 | 0x4  # UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
@@ -114,10 +115,11 @@ def build(
     sp = top if on_alternate else top - _RED_ZONE
     fp_address = (sp - len(fp)) & ~63
     frame = fp_address - (8 + _UCONTEXT_SIZE + _SIGINFO_SIZE)
-    frame = (frame & ~15) - 8
+    frame = ((frame & ~15) - 8) & _MASK64
+    fp_address &= _MASK64
     registers = list(host.registers)
     mcontext = _GREGS.pack(*registers) + struct.pack("<Q", fp_address if fp else 0) + bytes(64)
-    uc = struct.pack("<QQQi4xQ", _UC_FLAGS, 0, alt_stack[0], alt_stack[1], alt_stack[2])
+    uc = struct.pack("<QQQI4xQ", _UC_FLAGS, 0, alt_stack[0], alt_stack[1], alt_stack[2])
     uc += mcontext + struct.pack("<Q", mask)
     data = struct.pack("<Q", restorer) + uc + info.pack()
     data = data.ljust(fp_address - frame, b"\0") + fp
@@ -143,7 +145,7 @@ class GuestFrame:
 
 def parse(data: bytes) -> GuestFrame:
     """Read a ucontext the guest may have edited."""
-    _, _, sp, flags, size = struct.unpack_from("<QQQi4xQ", data)
+    _, _, sp, flags, size = struct.unpack_from("<QQQI4xQ", data)
     registers = list(_GREGS.unpack_from(data, _GREGS_OFFSET))
     (fp_address,) = struct.unpack_from("<Q", data, _FPSTATE_POINTER)
     (mask,) = struct.unpack_from("<Q", data, _UCONTEXT_SIZE - 8)

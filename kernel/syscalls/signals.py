@@ -27,7 +27,7 @@ from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task, Waiter
 
 _ACTION = struct.Struct("<4Q")
-_STACK = struct.Struct("<Qi4xQ")
+_STACK = struct.Struct("<QI4xQ")
 _RSP = Slot.REGS // 8 + 2
 _SS_ONSTACK, _SS_DISABLE, _SS_AUTODISARM = 1, 2, 1 << 31
 _MINSIGSTKSZ = 2048

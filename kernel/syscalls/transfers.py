@@ -9,7 +9,7 @@ import errno
 from codegen.layout import STUB_FDS
 from kernel.abi import Fd, Flags, Pointer, Size
 from kernel.reply import Answer, Reply
-from kernel.syscalls.declare import syscall
+from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task
 
 
@@ -23,13 +23,13 @@ def _between(task: Task, name: str, first: int, second: int, *args: int) -> Answ
     return Reply.hostcall(name, *args)
 
 
-@syscall()
+@syscall(restart=Restart.ALWAYS)
 def sendfile(task: Task, out_fd: Fd, in_fd: Fd, offset: Pointer, count: Size) -> Answer:
     """sendfile(2)."""
     return _between(task, "sendfile", out_fd, in_fd, out_fd, in_fd, offset, count)
 
 
-@syscall()
+@syscall(restart=Restart.ALWAYS)
 def splice(
     task: Task,
     fd_in: Fd,
@@ -43,13 +43,13 @@ def splice(
     return _between(task, "splice", fd_in, fd_out, fd_in, off_in, fd_out, off_out, len, flags)
 
 
-@syscall()
+@syscall(restart=Restart.ALWAYS)
 def tee(task: Task, fdin: Fd, fdout: Fd, len: Size, flags: Flags) -> Answer:
     """tee(2)."""
     return _between(task, "tee", fdin, fdout, fdin, fdout, len, flags)
 
 
-@syscall()
+@syscall(restart=Restart.ALWAYS)
 def copy_file_range(
     task: Task,
     fd_in: Fd,

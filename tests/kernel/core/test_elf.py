@@ -153,7 +153,6 @@ def test_any_program_header(
     survives(directory, data + entry() * 2 + bytes(0x800))
 
 
-@pytest.mark.xfail(reason="offsets beyond 2^63 raise OverflowError or OSError")
 @given(phoff=st.one_of(LIKELY, U64), interpreter=st.one_of(LIKELY, U64))
 @example(phoff=1 << 63, interpreter=0)
 @settings(max_examples=20, deadline=None)

@@ -22,7 +22,6 @@ SCALAR_WIDTHS = {
     "int": 4, "uint": 4, "fd": 4, "dirfd": 4, "pid": 4, "uid": 4, "gid": 4, "signal": 4,
     "long": 8, "ulong": 8, "size": 8, "offset": 8, "pointer": 8,
 }  # fmt: skip
-SPLICES = {"sendfile", "splice", "tee", "copy_file_range"}
 
 
 def test_every_handler_is_of_a_system_call() -> None:
@@ -78,11 +77,7 @@ def test_every_answer_from_the_slot_is_the_stubs() -> None:
     assert {n for n, call in TABLE.syscalls.items() if call.plane == "slot"} <= set(NATIVE)
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(n, marks=pytest.mark.xfail(reason="the handler's default hides the tables' rule"))
-    if n in SPLICES else n
-    for n in HANDLED if n in NATIVE
-])  # fmt: skip
+@pytest.mark.parametrize("name", [n for n in HANDLED if n in NATIVE])
 def test_an_interrupted_native_call_restarts_as_the_tables_say(name: str) -> None:
     """The handler's rule wins in Dispatcher.restart_rule, also for calls that ran natively."""
     rule, table = REGISTRY[name].restart.value, TABLE.syscalls[name].restart
