@@ -52,7 +52,7 @@ class Elf:
         return max(s.address + s.memory_size for s in self.segments)
 
 
-def parse(fd: int, isa: str) -> Elf:
+def parse(fd: int, isa: str) -> Elf:  # noqa: C901 - one field after the other, each checked
     """Read the headers of `fd`. ENOEXEC: not an executable of `isa`; ELIBBAD: damaged."""
     raw = os.pread(fd, _HEADER.size, 0)
     if len(raw) < _HEADER.size or raw[:4] != b"\x7fELF":
