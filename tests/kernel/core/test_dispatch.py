@@ -27,7 +27,7 @@ class Ring:
 
 def dispatcher_and_task() -> tuple[Any, Any, Ring, list[int]]:
     ring, killed = Ring(), list[int]()
-    container = SimpleNamespace(ring=ring, kill=lambda process, signal: killed.append(signal))
+    container = SimpleNamespace(ring=ring, kill=lambda _process, signal: killed.append(signal))
     dispatcher: Any = object.__new__(Dispatcher)
     dispatcher._container = container
     process = SimpleNamespace(pid=1, ending=False, comm=b"t", container=container)
@@ -48,7 +48,7 @@ def test_a_failure_in_signal_delivery_ends_the_process(
 
     caplog.set_level(logging.CRITICAL)
     monkeypatch.setattr(kernel.dispatch, "deliver", broken)
-    monkeypatch.setattr(kernel.dispatch, "deliverable", lambda task: 0)
+    monkeypatch.setattr(kernel.dispatch, "deliverable", lambda _task: 0)
     dispatcher, task, ring, killed = dispatcher_and_task()
     dispatcher._special(task, Request.DELIVER)
     assert killed == [11]
