@@ -71,6 +71,7 @@ class _Guest:
 
 
 _GUEST = _Guest()
+FAILURE = object()  # the answer of a coroutine that raised what it must not raise
 
 
 class ProgramFailed(LinuxError):
@@ -176,7 +177,7 @@ class Task:
             answer = interrupted
         except Exception:  # noqa: BLE001 - our bug: the thread group ends, the kernel lives
             _log.exception("handler of call %d of task %d failed", self.call_nr, self.tid)
-            answer = None
+            answer = FAILURE
         else:
             self.sleeping_on = waiting
             if isinstance(waiting, Waiter):

@@ -10,10 +10,11 @@ from typing import Any
 from api.engine.container import Container
 from api.engine.errors import Forbidden, InvalidParameter, NotFound, NotSupported
 from api.engine.timestamps import rfc3339
+from kernel.net.plan import container_address
 
 _DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}
-SUBNET = "127.88.0.0/16"
-GATEWAY = "127.88.0.1"
+SUBNET = "172.17.0.0/16"  # as kernel.net.plan has it
+GATEWAY = "172.17.0.1"
 PREFIX_BITS = 16
 
 
@@ -57,7 +58,9 @@ class NetworkStore:
                 "Name": container.name,
                 "EndpointID": endpoint_id(container),
                 "MacAddress": "",
-                "IPv4Address": f"{container.address}/{PREFIX_BITS}" if container.address else "",
+                "IPv4Address": f"{bridge_address(container)}/{PREFIX_BITS}"
+                if container.address
+                else "",
                 "IPv6Address": "",
             }
             for container in containers
@@ -92,6 +95,11 @@ def network_id(name: str) -> str:
     return hashlib.sha256(f"ddock network {name}".encode()).hexdigest()
 
 
+def bridge_address(container: Container) -> str:
+    """The address other containers reach it by."""
+    return container_address(container.address)
+
+
 def endpoint_id(container: Container) -> str:
     """The id of a container's place on its network; empty when it is not running."""
     if not container.address:
@@ -113,7 +121,7 @@ def endpoint_settings(container: Container) -> dict[str, Any]:
         "NetworkID": network_id(mode) if mode in _DRIVERS else "",
         "EndpointID": endpoint_id(container),
         "Gateway": GATEWAY if on_bridge else "",
-        "IPAddress": container.address if on_bridge else "",
+        "IPAddress": bridge_address(container) if on_bridge else "",
         "IPPrefixLen": PREFIX_BITS if on_bridge else 0,
         "IPv6Gateway": "",
         "GlobalIPv6Address": "",

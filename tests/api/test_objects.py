@@ -117,7 +117,7 @@ def test_a_running_container_has_an_address_of_its_own(daemon: Daemon) -> None:
     settings = [daemon.inspect(c)["NetworkSettings"] for c in (one, two)]
     addresses = {s["IPAddress"] for s in settings}
     assert len(addresses) == 2
-    assert all(address.startswith("127.") for address in addresses)
+    assert all(address.startswith("172.17.") for address in addresses)
     assert settings[0]["Networks"]["bridge"]["IPAddress"] == settings[0]["IPAddress"]
     attached = daemon.client.request("GET", "/networks/bridge")["Containers"]
     assert set(attached) == {one, two}

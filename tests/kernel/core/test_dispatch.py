@@ -39,7 +39,6 @@ def dispatcher_and_task() -> tuple[Any, Any, Ring, list[int]]:
     return dispatcher, task, ring, killed
 
 
-@pytest.mark.xfail(reason="an exception in deliver() looks like success")
 def test_a_failure_in_signal_delivery_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
