@@ -100,7 +100,7 @@ SHELL = [
 COREUTILS = [
     Scenario(
         "find",
-        "find / -xdev -not -path /.dockerenv -not -path '/tmp/*' -not -path '/proc*' -not -path '/sys*' -not -path '/dev*' -not -path '/mnt*' -not -path '/etc/*' 2>&1 | LC_ALL=C sort | md5sum",
+        "find / -xdev -not -path /.dockerenv -not -path '/tmp/*' -not -path '/proc*' -not -path '/sys*' -not -path '/dev*' -not -path '/mnt*' -not -path '/etc/*' -not -path '/var/tmp/*' -not -path '/var/cache/apt/*' 2>&1 | LC_ALL=C sort | md5sum",
         slow=True,
     ),
     Scenario(
@@ -153,7 +153,7 @@ COREUTILS = [
     ),
     Scenario(
         "procps",
-        "ps -e -o comm= | LC_ALL=C sort | uniq -c | grep -E ' (ps|sort|uniq)$' | awk '{print $2}'; sleep 50 & pgrep -c sleep; pkill sleep; wait; ps -o pid= -p 1 | tr -d ' '; free -m | head -1; uptime | grep -c load; sysctl -n kernel.ostype; pidof bash",
+        "ps -e -o comm= | LC_ALL=C sort | uniq -c | grep -E ' (ps|sort|uniq)$' | awk '{print $2}'; sleep 50 & until pgrep -x sleep >/dev/null; do :; done; pgrep -c sleep; pkill sleep; wait; ps -o pid= -p 1 | tr -d ' '; free -m | head -1; uptime | grep -c load; sysctl -n kernel.ostype; pidof bash",
     ),
     Scenario(
         "file",
