@@ -4,6 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PACKAGES := $(wildcard api cli codegen kernel tables tools tests)
 UNIT := $(wildcard tests/tables tests/codegen tests/kernel tests/api tests/test_tiny.py)
+WHOLE := tests/docker tests/guests tests/scenarios tests/stress
 PYTEST_ARGS ?=
 STRESS_ARGS ?= --containers 4 --processes 8 --seconds 20
 
@@ -29,9 +30,13 @@ venv-test:
 run: venv
 	@$(PY) -m tools.run
 
-test: check images
-	$(PY) -m pytest tests/docker tests/guests tests/scenarios tests/stress $(PYTEST_ARGS)
-	@$(PY) -m tools.test_as_user
+# Every part runs, whatever became of those before it.
+test: venv-test images
+	@failed=; \
+	$(MAKE) --no-print-directory check || failed="$$failed check"; \
+	$(PY) -m pytest $(WHOLE) $(PYTEST_ARGS) || failed="$$failed suite"; \
+	$(PY) -m tools.test_as_user || failed="$$failed as-user"; \
+	if [ -n "$$failed" ]; then echo "make test: FAILED:$$failed"; exit 1; fi
 
 check: format lint types layers size generated unit
 

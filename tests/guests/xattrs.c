@@ -57,5 +57,7 @@ int main(void)
     unlink("l");
     unlink("g");
     rmdir("d");
+    if (!chdir(".."))
+        rmdir(path); /* not in /tmp, which whoever runs this cleans up */
     return 0;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,13 @@ pytestmark = [
     pytest.mark.skipif(bool(native.available()), reason=f"NO ORACLE: {native.available()}"),
 ]
 HOSTNAME = "scenario"
-CHANGED = ("var/lib/dpkg", "var/log")  # by the scenarios that install something
+CHANGED = ("var/cache/apt", "var/lib/dpkg", "var/log", "var/tmp")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a directory with owners, modes and times."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", "-T", source, target], check=True)
 
 
 @pytest.fixture
@@ -28,14 +35,14 @@ def oracle(tmp_path: Path) -> Iterator[native.Native]:
     tree = debian.tree()
     saved = tmp_path / "saved"
     for name in CHANGED:
-        shutil.copytree(tree / name, saved / name, symlinks=True)
+        copy(tree / name, saved / name)
     scratch = tmp_path / "tmp"
     scratch.mkdir()
     scratch.chmod(0o1777)
     yield native.Native(tree, scratch, HOSTNAME)
     for name in CHANGED:
         shutil.rmtree(tree / name)
-        shutil.copytree(saved / name, tree / name, symlinks=True)
+        copy(saved / name, tree / name)
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
