@@ -33,7 +33,7 @@ run: venv
 # Every part runs, whatever became of those before it.
 test: venv-test images
 	@failed=; \
-	$(MAKE) --no-print-directory check || failed="$$failed check"; \
+	make --no-print-directory check || failed="$$failed check"; \
 	$(PY) -m pytest $(WHOLE) $(PYTEST_ARGS) || failed="$$failed suite"; \
 	$(PY) -m tools.test_as_user || failed="$$failed as-user"; \
 	if [ -n "$$failed" ]; then echo "make test: FAILED:$$failed"; exit 1; fi

@@ -49,6 +49,18 @@ def _ensure_pip() -> None:
     subprocess.run([PYTHON, f"{wheel}/pip", "install", "-q", "--no-index", str(wheel)], check=True)
 
 
+def _of_another_python() -> bool:
+    """Tell whether `.venv` was made by another interpreter: the two must not be mixed."""
+    try:
+        lines = (VENV / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return False
+    settings = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    # The interpreter itself lies there, whichever name or link it was started by.
+    own = str(Path(sys._base_executable).resolve().parent)  # type: ignore[attr-defined]
+    return Path(settings.get("home", "")).resolve() != Path(own) or not _runs("-c", "import zlib")
+
+
 def _fingerprint(extra: str) -> str:
     text = (ROOT / "pyproject.toml").read_bytes() + extra.encode() + sys.version.encode()
     return hashlib.sha256(text).hexdigest()
@@ -66,7 +78,7 @@ def main(arguments: list[str]) -> int:
         return 0
     print(f"installing ddock into {VENV}", flush=True)
     try:
-        venv.create(VENV, with_pip=False, symlinks=True)
+        venv.create(VENV, with_pip=False, symlinks=True, clear=_of_another_python())
         _ensure_pip()
     except debs.DebsError as error:
         print(f"no pip for {sys.executable}: {error}\ninstall python3-venv and try again")
