@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ddock.kernel")
 _NR, _ARGS, _TRAPS = Slot.NR // 8, Slot.ARGS // 8, Slot.TRAPS // 8
 _EXIT_NAMES = ("exit", "exit_group")
+_HOST_SIGNALS = Slot.HOST_SIGNALS // 8
 _LIMIT = 512
 _REQUEST_MASK = 0xFFFF_FFFF
 
@@ -65,6 +66,7 @@ class Dispatcher:
         control = q[0]
         if control >> 32:
             self._container.ring.take_attention(task)
+        if q[_HOST_SIGNALS]:  # also those that came just before this request was posted
             note_host_signals(task)
         if control & _REQUEST_MASK != State.REQUESTED:
             return
