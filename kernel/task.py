@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
-from codegen.layout import PAYLOAD_SIZE, Op, Slot
+from codegen.layout import PAYLOAD_SIZE, Op, Slot, State
 from kernel.errors import Interrupted, LinuxError
 from kernel.reply import Program
 
@@ -29,18 +29,22 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ddock.kernel")
 _CHUNK = PAYLOAD_SIZE - 4096
 _RESULTS = Slot.RESULTS // 8
-_HOST_TID, _PENDING = Slot.HOST_TID // 4, Slot.PENDING // 4
+_HOST_TID, _PENDING, _STATE = Slot.HOST_TID // 4, Slot.PENDING // 4, Slot.STATE // 4
 
 
 class Waiter:
-    """What a sleeping handler awaits; `wake` resumes it with a value, once."""
+    """What a sleeping handler awaits; `wake` resumes it with a value, once.
 
-    __slots__ = ("_task", "_value", "done")
+    Signals do not end an uninterruptible sleep (Linux's TASK_UNINTERRUPTIBLE): they wait for it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_task", "_value", "done", "interruptible")
+
+    def __init__(self, interruptible: bool = True) -> None:
         self._task: Task | None = None
         self._value: Any = None
         self.done = False
+        self.interruptible = interruptible
 
     def __await__(self) -> Generator[Waiter, Any, Any]:
         if self.done:
@@ -65,6 +69,8 @@ class _Guest:
     """Awaited while the guest runs a program that will post CONTINUED or FAILED."""
 
     __slots__ = ()
+
+    interruptible = False
 
     def __await__(self) -> Generator[_Guest, Any, Any]:
         return (yield self)
@@ -153,10 +159,14 @@ class Task:
 
     def interrupt(self) -> bool:
         """Wake an interruptible sleep with Interrupted; False if there was none."""
-        if self.coroutine is None or self.sleeping_on is _GUEST or self.sleeping_on is None:
+        if self.coroutine is None or self.sleeping_on is None or not self._interruptible:
             return False
         self.throw(Interrupted())
         return True
+
+    @property
+    def _interruptible(self) -> bool:
+        return getattr(self.sleeping_on, "interruptible", True)  # futures are
 
     def abandon(self) -> None:
         """The thread is gone: close its coroutine so that its cleanup runs."""
@@ -185,7 +195,7 @@ class Task:
             elif asyncio.isfuture(waiting):
                 waiting._asyncio_future_blocking = False
                 waiting.add_done_callback(self._future_done)
-            if waiting is not _GUEST and self.slot.words[_PENDING]:
+            if self.slot.words[_PENDING] and self._interruptible:
                 self.interrupt()  # a signal came before the call slept
             return
         self.coroutine = None
@@ -223,6 +233,11 @@ class Task:
     def in_guest(self) -> bool:
         """The guest runs a program of ours (CONTINUED or FAILED will follow)."""
         return self.sleeping_on is _GUEST
+
+    @property
+    def in_kernel(self) -> bool:
+        """A call has been posted and does not sleep."""
+        return self.sleeping_on is None and self.slot.words[_STATE] == State.REQUESTED
 
     async def copy_in(self, address: int, length: int) -> bytes:
         """`length` bytes of guest memory; LinuxError(EFAULT)."""

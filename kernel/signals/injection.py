@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import struct
 from typing import TYPE_CHECKING
@@ -27,13 +26,11 @@ async def run_in(process: Process, name: str, *args: int) -> None:
     leader = process.leader
     if leader is None or process.ending:
         return
-    done = Waiter()
+    done = Waiter(interruptible=False)  # setpgid(2) knows no EINTR
     leader.errands.append((name, args, done))
     if not leader.interrupt():
         process.container.ring.kick(leader)
-    while not done.done:
-        with contextlib.suppress(Interrupted):  # setpgid(2) knows no EINTR
-            await done
+    await done
 
 
 def errands(task: Task, program: Program) -> None:

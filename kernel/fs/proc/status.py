@@ -48,11 +48,14 @@ def comm(process: Process, thread: Task | None) -> bytes:
     return thread.comm if thread is not None else process.comm
 
 
-def state(process: Process, host_state: bytes) -> bytes:
+def state(process: Process, task: Task | None, host_state: bytes) -> bytes:
     """The one-letter state: what the kernel knows, else what the host says."""
     if process.zombie:
         return b"Z"
-    return b"T" if process.stopped else host_state
+    if process.stopped:
+        return b"T"
+    # Who waits on the host for a call we are serving runs in "the kernel".
+    return b"R" if task is not None and task.in_kernel else host_state
 
 
 def stat(process: Process, thread: Task | None) -> bytes:
@@ -60,7 +63,7 @@ def stat(process: Process, thread: Task | None) -> bytes:
     pid = thread.tid if thread is not None else process.pid
     line = host.read_of(process, b"stat", thread)
     fields = line[line.rindex(b")") + 2 :].split() if line else [b"Z"] + [b"0"] * 49
-    fields[0] = state(process, fields[0])
+    fields[0] = state(process, thread or process.leader, fields[0])
     fields[1] = b"%d" % (process.parent.pid if process.parent is not None else 0)
     fields[2] = b"%d" % process.group
     fields[3] = b"%d" % process.session
@@ -92,7 +95,7 @@ def status(process: Process, thread: Task | None) -> bytes:
     fixed = {
         b"Name": comm(process, thread),
         b"Umask": b"%04o" % (task.fs.umask if task is not None else 0),
-        b"State": _STATES[state(process, rows.get(b"State", b"Z")[:1])],
+        b"State": _STATES[state(process, task, rows.get(b"State", b"Z")[:1])],
         b"Tgid": b"%d" % process.pid,
         b"Pid": b"%d" % pid,
         b"PPid": b"%d" % (process.parent.pid if process.parent is not None else 0),

@@ -39,6 +39,7 @@ class FakeTask:
         self.fs: FsContext = mounts.context()
         self.abi = load("x86_64")
         self.slot = SimpleNamespace(q=[0] * 64)
+        self.in_kernel = False
         self.comm = b"fake"
         self.host_tid = os.getpid()
         self.blocked = 0
