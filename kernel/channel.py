@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from codegen.layout import BOOT_MESSAGE, Op, Slot
@@ -43,6 +44,14 @@ def _one_descriptor(cloexec: bool, flagged: bool) -> bytes:
 _ONE_DESCRIPTOR = {(c, f): _one_descriptor(c, f) for c in (False, True) for f in (False, True)}
 
 
+def receive(
+    program: Program, count: int, number: int, cloexec: bool, flagged: bool = False
+) -> Result:
+    """Append the op that receives message `number` with `count` descriptors."""
+    flags = _MSG_CMSG_CLOEXEC if cloexec else 0
+    return program.op(Op.RECV_FDS, count, flags, int(flagged), number, flags=Op.CHECKED)
+
+
 class Channel:
     """The kernel's end; `guest_end` is sent or given to the guest and closed here."""
 
@@ -60,12 +69,14 @@ class Channel:
         self, task: Task, program: Program, fds: list[int], cloexec: bool, flagged: bool = False
     ) -> Result:
         """Send one or two descriptors and append the op that receives them."""
-        self._number = (self._number + 1) & _NUMBER_MASK
-        self._send(task.slot.address, fds, cloexec | self._number << 1)
-        flags = _MSG_CMSG_CLOEXEC if cloexec else 0
-        return program.op(
-            Op.RECV_FDS, len(fds), flags, int(flagged), self._number, flags=Op.CHECKED
-        )
+        number = self.send(task, fds, cloexec)
+        return receive(program, len(fds), number, cloexec, flagged)
+
+    def send(self, task: Task, fds: list[int], cloexec: bool) -> int:
+        """Send one or two descriptors; the message's number, for the op that receives them."""
+        self._number = number = (self._number + 1) & _NUMBER_MASK
+        self._send(task.slot.address, fds, cloexec | number << 1)
+        return number
 
     def _send(self, slot_address: int, fds: list[int], word: int) -> None:
         self._ours.sendmsg(
@@ -140,3 +151,29 @@ class Channel:
         self._mail.clear()
         with contextlib.suppress(OSError):
             self.guest_end.close()
+
+
+class Stock:
+    """Channels made ahead of need, while nobody waits: fork(2) takes one."""
+
+    def __init__(self, later: Callable[[Callable[[], None]], None]) -> None:
+        self._later = later
+        self._ready: list[Channel] = []
+        self._closed = False
+
+    def take(self) -> Channel:
+        """A fresh channel; another is made when there is time."""
+        self._later(self._refill)
+        return self._ready.pop() if self._ready else Channel()
+
+    def _refill(self) -> None:
+        if not self._ready and not self._closed:
+            with contextlib.suppress(OSError):  # no descriptors left: `take` will say so
+                self._ready.append(Channel())
+
+    def close(self) -> None:
+        """Close what was not taken."""
+        self._closed = True
+        for channel in self._ready:
+            channel.close()
+        self._ready.clear()

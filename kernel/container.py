@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal as host_signal
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, Slot
+from kernel.channel import Stock
 from kernel.clock import Clock
 from kernel.credentials import Credentials
 from kernel.dispatch import Dispatcher
 from kernel.errors import LinuxError
+from kernel.fs.filetable import FileTable
 from kernel.host.linux import tgkill
 from kernel.limits import container_limits
 from kernel.loader import prepare
@@ -101,6 +104,7 @@ class Container:
         self.dispatcher = Dispatcher(self)
         self._reaper = Reaper(self)
         self.ring = Ring(self.dispatcher.serve, self._reap)
+        self.channels = Stock(self.ring.later)
         self.slots = SlotPool(SLOT_LIMIT)
         self._retired: list[tuple[SlotMemory, int, int]] = []
         self._last_pid = 0
@@ -134,6 +138,11 @@ class Container:
             number in (p.group, p.session) for p in self.pids.values()
         )
 
+    def unborn(self, slot: SlotMemory, pid: int) -> None:
+        """A process whose birth failed before it was told of: its slot and id are free again."""
+        self._tids.discard(pid)
+        self.slots.give(slot)
+
     def take_slot(self) -> SlotMemory:
         """A slot for a new thread; EAGAIN when the container has its full number of them."""
         if len(self._tids) >= self.pids_limit:
@@ -162,7 +171,8 @@ class Container:
         slot = self.take_slot()
         pid = self.new_pid()
         slot.reset_flags()
-        process = Process(self, pid, None, slot)
+        files = FileTable(slot.flags_view)
+        process = Process(self, pid, None, slot, self.channels.take(), files)
         process.group = process.session = pid
         process.terminal_stdin = start.terminal
         process.limits = container_limits(self.spec)
@@ -292,8 +302,34 @@ class Container:
         """The host process is gone: make the zombie, tell the parent, adopt the children."""
         if process.status is None:
             process.status = host_status
+        process.zombie = True
+        parent = process.parent
+        if parent is not None:
+            if self._is_unwanted(process, parent):
+                self.bury(process)
+            # Whoever waits finds the child before the signal could interrupt the wait, and is
+            # answered before we tidy up.
+            parent.wake_waiters()
         for task in list(process.tasks.values()):
             self.retire_task(task)
+        process.files.clear()
+        process.stop_timers()
+        self.ring.later(functools.partial(self._recycle, process))
+        groups = groups_of_family(process)
+        self._adopt(process, parent)
+        release_orphans(self, groups)
+        for told in process.on_end:
+            told(process.status)
+        if process.pid == 1:
+            self.bury(process)
+            self._init_ended(process)
+        elif parent is None:
+            self.bury(process)
+        else:
+            self._tell_parent(process, parent)
+
+    def _recycle(self, process: Process) -> None:
+        """What an ended process had of ours is free for others."""
         if process.leader_slot is not None:
             self.slots.give(process.leader_slot)
             process.leader_slot = None
@@ -302,40 +338,27 @@ class Container:
         process.spare_slots.clear()
         self._collect_slots()
         process.channel.close()
-        process.files.clear()
-        process.stop_timers()
-        process.zombie = True
-        groups = groups_of_family(process)
-        self._adopt(process)
-        release_orphans(self, groups)
-        for told in process.on_end:
-            told(process.status)
-        parent = process.parent
-        if process.pid == 1:
-            self.bury(process)
-            self._init_ended(process)
-            return
-        if parent is None:
-            self.bury(process)
-            return
+
+    @staticmethod
+    def _is_unwanted(process: Process, parent: Process) -> bool:
+        """The parent has said that it will not wait for its children (sigaction(2))."""
         action = parent.signals.actions[SIGCHLD]
-        ordinary = process.exit_signal == SIGCHLD
-        code = CLD_EXITED
-        number = process.status >> 8
-        if process.status & 0x7F:
-            code = CLD_KILLED
-            number = process.status & 0x7F
-        info = child_info(process, 0, code, number)._replace(signal=process.exit_signal)
-        if ordinary and (action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT):
-            self.bury(process)
-        # Whoever waits finds the child before the signal could interrupt the wait.
-        parent.wake_waiters()
+        ignored = action.handler == SIG_IGN or bool(action.flags & SA_NOCLDWAIT)
+        return ignored and process.exit_signal == SIGCHLD
+
+    def _tell_parent(self, process: Process, parent: Process) -> None:
+        """SIGCHLD, or what else the child was to send."""
+        status = process.status or 0
+        code, number = CLD_EXITED, status >> 8
+        if status & 0x7F:
+            code, number = CLD_KILLED, status & 0x7F
         if process.exit_signal:
+            info = child_info(process, 0, code, number)._replace(signal=process.exit_signal)
             send_to_process(parent, info)
 
-    def _adopt(self, process: Process) -> None:
+    def _adopt(self, process: Process, parent: Process | None) -> None:
         """Orphans go to the nearest subreaper, else to init."""
-        heir = process.parent
+        heir = parent
         while heir is not None and not heir.subreaper and heir.pid != 1:
             heir = heir.parent
         if heir is None or heir.zombie:
@@ -391,5 +414,6 @@ class Container:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(process.host_pid, 0)
         host_signal.signal(host_signal.SIGCHLD, host_signal.SIG_DFL)
+        self.channels.close()
         self.ring.stop()
         os.close(self.stub_fd)

@@ -134,6 +134,9 @@ class Dispatcher:
             self._broken(task, "handler gave no answer")
             return
         ring.publish(task)
+        if task.after is not None:
+            after, task.after = task.after, None
+            after()
 
     def _special(self, task: Task, nr: int) -> None:
         """BOOT, DELIVER and the two ends of an awaited program."""

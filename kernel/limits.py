@@ -8,6 +8,7 @@ makes a thread or process and executes a program: for so long the limit is lifte
 from __future__ import annotations
 
 import contextlib
+import functools
 import resource
 import struct
 from typing import TYPE_CHECKING
@@ -92,7 +93,12 @@ def lift(process: Process) -> None:
             resource.prlimit(process.host_pid, NOFILE, (hard, hard))
 
 
+@functools.cache
+def _most_descriptors() -> int:
+    return _host_limit(NOFILE)[1]
+
+
 def descriptor_limits(process: Process) -> tuple[bytes, bytes] | None:
     """(lifted, enforced) struct rlimit for RLIMIT_NOFILE; None if it is as high as can be."""
-    soft, hard = process.limits[NOFILE][0], _host_limit(NOFILE)[1]
+    soft, hard = process.limits[NOFILE][0], _most_descriptors()
     return (_RLIMIT.pack(hard, hard), _RLIMIT.pack(soft, hard)) if soft < hard else None

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from codegen.layout import Slot
-from kernel.channel import Channel
-from kernel.fs.filetable import FileTable
 from kernel.limits import Limits
 from kernel.patching import Texts
 from kernel.signals.signalfd import SignalFd
 from kernel.signals.state import Signals
 
 if TYPE_CHECKING:
+    from kernel.channel import Channel
     from kernel.container import Container
+    from kernel.fs.filetable import FileTable
     from kernel.fs.node import Node
     from kernel.fs.openfile import OpenFile
     from kernel.loader import Image
@@ -38,23 +38,27 @@ class Process:
     """One thread group. `status` is a wait(2) status once known."""
 
     def __init__(
-        self, container: Container, pid: int, parent: Process | None, slot: SlotMemory
+        self,
+        container: Container,
+        pid: int,
+        parent: Process | None,
+        slot: SlotMemory,
+        channel: Channel,
+        files: FileTable,
     ) -> None:
         self.container = container
         self.pid = pid
         self.parent = parent
         self.children: list[Process] = []
         self.tasks: dict[int, Task] = {}
-        self.channel = Channel()
+        self.channel = channel
         self.leader_slot: SlotMemory | None = slot  # its fd flags count for every thread
-        self.files: FileTable = (
-            FileTable(slot.flags_view) if parent is None else parent.files.copy(slot.flags_view)
-        )
+        self.files = files
         self.group = pid
         self.session = pid
         self.signals = Signals()
         self.unkillable = pid == 1  # default actions do nothing, until it faults
-        self.limits = Limits()
+        self.limits: Limits = Limits() if parent is None else parent.limits.copy()
         self.comm = b""
         self.argv: list[bytes] = []
         self.environ: list[bytes] = []
@@ -97,7 +101,6 @@ class Process:
     def _inherit(self, parent: Process) -> None:
         """Take over what fork(2) copies."""
         self.group, self.session = parent.group, parent.session
-        self.limits = parent.limits.copy()
         self.comm, self.exe, self.auxv = parent.comm, parent.exe, parent.auxv
         self.argv, self.environ = list(parent.argv), list(parent.environ)
         self.brk_start, self.brk_end = parent.brk_start, parent.brk_end

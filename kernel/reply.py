@@ -15,9 +15,11 @@ from codegen.layout import PAYLOAD_SIZE, Op, Slot
 
 if TYPE_CHECKING:
     from kernel.fs.openfile import OpenFile
+    from kernel.slot import SlotMemory
     from kernel.task import Task
 
 _OP = struct.Struct("<BBHIQ6Q")
+_OP_HEAD = 16  # bytes before an op's arguments
 _MASK64 = (1 << 64) - 1
 SCRATCH = 15  # the result register of ops whose result nobody needs
 
@@ -26,11 +28,21 @@ class Result(int):
     """`RESULTS[n]`: the result of an earlier micro-op, used as an argument of a later one."""
 
 
+class Hole(int):
+    """Argument n of `Template.emit`: what an op of a template takes when it is used."""
+
+
+_REGISTERS = [Result(n) for n in range(SCRATCH + 1)]
+_PACK = _OP.pack
+_REST = [(0,) * (6 - n) for n in range(7)]
+
+
 class Program:
     """Micro-ops under construction. Arguments are integers or `Result` references."""
 
     def __init__(self) -> None:
         self.ops: list[bytes] = []
+        self.holes: list[tuple[int, int]] = []  # (index of the u64 in the slot, the Hole's number)
         self.payload = bytearray()
         self._registers = 0
 
@@ -38,22 +50,30 @@ class Program:
         self, code: int, *args: int, nr: int = 0, flags: int = 0, register: int | None = None
     ) -> Result:
         """Append an op; its result register is returned for use by later ops."""
-        mask = 0
-        for i, a in enumerate(args):
-            if isinstance(a, Result):
-                mask |= 1 << i
-        target = int(self.next_register()) if register is None else register
-        values = [int(a) & _MASK64 for a in args] + [0] * (6 - len(args))
-        self.ops.append(_OP.pack(code, target, mask, flags, nr, *values))
-        return Result(target)
+        mask, i = 0, 1
+        for a in args:
+            if a.__class__ is not int:
+                if a.__class__ is Result:
+                    mask |= i
+                elif a.__class__ is Hole:
+                    self.holes.append((self._argument(i.bit_length() - 1), a))
+            i <<= 1
+        target = self.next_register() if register is None else _REGISTERS[register]
+        values = [a & _MASK64 for a in args]
+        self.ops.append(_PACK(code, target, mask, flags, nr, *values, *_REST[len(values)]))
+        return target
+
+    def _argument(self, number: int) -> int:
+        """Where argument `number` of the op to be appended will lie in the slot."""
+        return (Slot.PROGRAM + Slot.OP_SIZE * len(self.ops) + _OP_HEAD) // 8 + number
 
     def next_register(self) -> Result:
         """A register for a result; RECV_FDS of two descriptors also fills the next one."""
         register = self._registers
         if register == SCRATCH:
             raise ValueError("reply program keeps too many results")
-        self._registers += 1
-        return Result(register)
+        self._registers = register + 1
+        return _REGISTERS[register]
 
     def do(self, nr: int, *args: int) -> None:
         """A checked host call whose result nobody needs."""
@@ -85,6 +105,25 @@ class Program:
         if self.payload:
             slot.write_payload(self.payload)
         slot.write_program(self.ops)
+
+
+class Template:
+    """A program packed once and used often; its `Hole` arguments are filled in at each use."""
+
+    def __init__(self, program: Program) -> None:
+        self._ops = b"".join(program.ops)
+        self._count = len(program.ops)
+        self._holes = program.holes
+        self._payload = bytes(program.payload)
+
+    def emit(self, slot: SlotMemory, values: Sequence[int]) -> None:
+        """Write it into `slot`; Hole(n) becomes `values[n]`."""
+        if self._payload:
+            slot.write_payload(self._payload)
+        slot.write_ready(self._ops, self._count)
+        q = slot.q
+        for at, number in self._holes:
+            q[at] = values[number] & _MASK64
 
 
 class Reply:
@@ -132,6 +171,11 @@ class Reply:
         """A ready program."""
         return ProgramReply(program)
 
+    @staticmethod
+    def template(template: Template, values: Sequence[int]) -> Reply:
+        """A template with its values."""
+        return TemplateReply(template, values)
+
 
 class OutReply(Reply):
     """One block copied out, then a result: the plain answer's fast form."""
@@ -157,6 +201,19 @@ class ProgramReply(Reply):
 
     def emit(self, task: Task) -> None:
         self._program.emit(task)
+
+
+class TemplateReply(Reply):
+    """A template and what fills its holes."""
+
+    __slots__ = ("_template", "_values")
+
+    def __init__(self, template: Template, values: Sequence[int]) -> None:
+        self._template = template
+        self._values = values
+
+    def emit(self, task: Task) -> None:
+        self._template.emit(task.slot, self._values)
 
 
 class HostCallReply(Reply):

@@ -65,6 +65,7 @@ class Ring:
         self._quiet_from = 0  # when to poll again, after others wanted our core; 0: now
         self._loop: asyncio.AbstractEventLoop | None = None
         self._crowd = os.cpu_count() or 1
+        self._later: list[Callable[[], None]] = []
         self.interrupted = False  # set by signal handlers: call `idle` soon
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -81,12 +82,14 @@ class Ring:
         os.close(self.page_fd)
 
     def attach(self, task: Task) -> None:
-        """Serve `task`'s slot from now on."""
+        """Serve `task`'s slot from now on, also what it has posted already.
+
+        A bell that the slot's last owner left is harmless: nothing is REQUESTED.
+        """
         index = task.slot.index
         while len(self._tasks) <= index:
             self._tasks.append(None)
         self._tasks[index] = task
-        self._bells[BELLS_FIRST + index] = 0
 
     def detach(self, task: Task) -> None:
         """Forget `task`'s slot."""
@@ -105,7 +108,7 @@ class Ring:
         if not self._scheduled:
             self._pump()
 
-    def _pump(self) -> None:  # noqa: C901 - one loop, kept flat for its speed
+    def _pump(self) -> None:  # noqa: C901, PLR0915 - one loop, kept flat for its speed
         """Serve what is posted; poll on while traffic lasts, then sleep."""
         self._scheduled = False
         bells, tasks, serve = self._bells, self._tasks, self._serve
@@ -128,6 +131,9 @@ class Ring:
             if at < 0 and start > BELLS_FIRST:
                 at = find(b"\1", BELLS_FIRST, start)
             if at < 0:
+                if self._later:
+                    self._do_later()
+                    continue
                 polls += 1
                 if polls >= limit:
                     break
@@ -169,6 +175,15 @@ class Ring:
         if find(b"\1", BELLS_FIRST, end) >= 0:
             self._words[BELLS_AWAKE // 4] = 1
             self._again()
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Call `work` when no request is waiting: what no guest waits for. Requests cause it."""
+        self._later.append(work)
+
+    def _do_later(self) -> None:
+        work, self._later = self._later, []
+        for each in work:
+            each()
 
     def _crowded(self, now: int) -> None:
         """Sleep at the first empty poll, and have the guests do so, for a while.

@@ -118,6 +118,7 @@ class Task:
         self.call_nr = -1  # number of the call being served
         self.coroutine: Coroutine[Any, Any, Any] | None = None
         self.sleeping_on: Any = None
+        self.after: Callable[[], None] | None = None  # to be called once the answer is published
         # What to answer when a checked op of the present call's reply program fails.
         self.recover: Callable[[int, int], Any] | None = None
         self.on_finish: Callable[[Task, Any], None] | None = None
@@ -290,11 +291,18 @@ class Task:
 
     def write_identity(self) -> None:
         """Put the answers of getpid, getuid, ... into the slot."""
-        q, process, who = self.slot.q, self.process, self.credentials
-        q[Slot.TID // 8] = self.tid
-        q[Slot.PID // 8] = process.pid
-        q[Slot.PPID // 8] = process.parent.pid if process.parent is not None else 0
-        q[Slot.UID // 8] = who.uid
-        q[Slot.EUID // 8] = who.euid
-        q[Slot.GID // 8] = who.gid
-        q[Slot.EGID // 8] = who.egid
+        parent = self.process.parent
+        ppid = parent.pid if parent is not None else 0
+        write_identity(self.slot, self.tid, self.process.pid, ppid, self.credentials)
+
+
+def write_identity(slot: SlotMemory, tid: int, pid: int, ppid: int, who: Credentials) -> None:
+    """Put the answers of getpid, getuid, ... into a slot."""
+    q = slot.q
+    q[Slot.TID // 8] = tid
+    q[Slot.PID // 8] = pid
+    q[Slot.PPID // 8] = ppid
+    q[Slot.UID // 8] = who.uid
+    q[Slot.EUID // 8] = who.euid
+    q[Slot.GID // 8] = who.gid
+    q[Slot.EGID // 8] = who.egid

@@ -1,30 +1,45 @@
 """Birth, change and death of processes: clone, execve, wait, and their relatives."""
 
+from __future__ import annotations
+
 import errno
 import struct
+from typing import TYPE_CHECKING
 
-from codegen.layout import ANY_MESSAGE, PAYLOAD, SLOT_SIZE, STUB_FD, Op, Slot
+from codegen.layout import ANY_MESSAGE, PAYLOAD, STUB_FD, Op, Slot
+from kernel import cloning
 from kernel.abi import DirFd, Flags, InBuffer, Path, Pointer, Size, StringVector, ULong
+from kernel.cloning import (
+    CLONE_CHILD_SETTID,
+    CLONE_FS,
+    CLONE_PARENT,
+    CLONE_PARENT_SETTID,
+    CLONE_PIDFD,
+    CLONE_SIGHAND,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    Arguments,
+    Child,
+)
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
 from kernel.limits import NOFILE, descriptor_limits, enforce, lift
 from kernel.loader import Image, prepare
 from kernel.process import Process
-from kernel.reply import Answer, Program, Reply, Result
+from kernel.reply import Answer, Program, Reply
 from kernel.robust import ask_before_exit, release_all
 from kernel.syscalls.declare import syscall
-from kernel.task import ProgramFailed, Task
+from kernel.task import ProgramFailed, Task, write_identity
 
-CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
-CLONE_PIDFD, CLONE_VFORK, CLONE_PARENT, CLONE_THREAD = 0x1000, 0x4000, 0x8000, 0x1_0000
-CLONE_SETTLS, CLONE_PARENT_SETTID = 0x8_0000, 0x10_0000
-CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x20_0000, 0x100_0000
+if TYPE_CHECKING:
+    from kernel.slot import SlotMemory
+
 _NAMESPACES = 0x7E02_0080  # CLONE_NEW*
 _CLONE_DETACHED, _CLONE_CLEAR_SIGHAND = 0x40_0000, 1 << 32
 _CLONE3_FLAGS = 0xFFFF_FFFF & ~_CLONE_DETACHED & ~0x7F | _CLONE_CLEAR_SIGHAND
 _CLONE_ARGS = struct.Struct("<11Q")
 _CLONE_ARGS_FIRST_SIZE = 64
-_KERNEL_OWN = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_PARENT | CLONE_PIDFD
 _SIGCHLD, _LAST_SIGNAL = 17, 64
 _PAGE, _PID_LEVELS = 4096, 32
 _ALL_SIGNALS, _NO_SIGNALS = b"\xff" * 8, bytes(8)
@@ -33,7 +48,6 @@ _REGS, _REGS_END = Slot.REGS, Slot.REGS + 14 * 8
 _RSP = Slot.REGS // 8 + 2
 _CMSG_CLOEXEC = 0x4000_0000
 _AT_EMPTY_PATH, _AT_FDCWD = 0x1000, -100
-_MMAP_SHARED_FIXED = 0x11
 
 
 @syscall()
@@ -97,129 +111,103 @@ def _clone(
         return -errno.EINVAL
     if flags & CLONE_PIDFD and flags & CLONE_THREAD:
         return -errno.EINVAL
-    thread = bool(flags & CLONE_THREAD)
-    child = _new_thread(task) if thread else _new_process(task, flags)
-    slot = child.slot
+    arguments = Arguments(parent_tid, child_tid, tls, pidfd)
+    if flags & CLONE_PIDFD:
+        task.process.container.pidfd_users = True
+    if flags & CLONE_THREAD:
+        return _new_thread(task, flags, stack, arguments)
+    return _new_process(task, flags, stack, arguments)
+
+
+def _prepare_slot(
+    task: Task, slot: SlotMemory, flags: int, stack: int, arguments: Arguments
+) -> None:
+    """The child starts with its maker's registers."""
     slot.mm[_REGS:_REGS_END] = task.slot.mm[_REGS:_REGS_END]
     if stack:
         slot.q[_RSP] = stack
     if flags & CLONE_CHILD_SETTID:
-        slot.q[Slot.CHILD_TID // 8] = child_tid
-    nr = task.abi.numbers
-    program = Program()
+        slot.q[Slot.CHILD_TID // 8] = arguments.child_tid
     limits = descriptor_limits(task.process)
     if limits is not None:
-        _set_descriptor_limit(task, program, limits[0])
         slot.mm[Slot.CHILD_LIMIT : Slot.CHILD_LIMIT + 32] = limits[0] + limits[1]
-    ctrl = _bring_slot(task, child, program)
-    if flags & CLONE_PARENT_SETTID and flags & CLONE_VM:
-        program.op(Op.STORE32, parent_tid, child.tid, flags=Op.CHECKED)
-    blocked = task.slot.address + PAYLOAD + program.store(_ALL_SIGNALS)
-    none = task.slot.address + PAYLOAD + program.store(_NO_SIGNALS)
-    program.do(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
-    host_flags = flags & ~_KERNEL_OWN & 0xFFFF_FFFF
-    tid_at = slot.address + Slot.HOST_TID
-    if flags & CLONE_PIDFD:
-        host_flags |= CLONE_PIDFD
-        task.process.container.pidfd_users = True
-        tid_at = pidfd
-    else:
-        host_flags |= CLONE_PARENT_SETTID
-    if not thread:
-        host_flags |= CLONE_PARENT
-    program.op(Op.CLONE, host_flags, 0, tid_at, child_tid, tls, slot.address, flags=Op.CHECKED)
-    program.do(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8)
-    if flags & CLONE_PARENT_SETTID and not flags & CLONE_VM:
-        program.op(Op.STORE32, parent_tid, child.tid)
-    if ctrl is not None:
-        program.do(nr["close"], ctrl)
-        program.do(nr["munmap"], slot.address, SLOT_SIZE)
-    if limits is not None:
-        _set_descriptor_limit(task, program, limits[1])
-    program.op(Op.END, child.tid)
-    task.recover = lambda _index, number: _unborn(task, child, number)
-    return Reply.program(program)
 
 
-def _set_descriptor_limit(task: Task, program: Program, limit: bytes) -> None:
-    at = task.slot.address + PAYLOAD + program.store(limit)
-    program.hostcall(task.abi.numbers["prlimit64"], 0, NOFILE, at, 0, checked=False)
-
-
-def _bring_slot(task: Task, child: Task, program: Program) -> Result | None:
-    """Map the child's slot in the caller; for a process also receive its control socket."""
-    nr = task.abi.numbers
-    slot, process = child.slot, child.process
-    if process is task.process:
-        if slot.address in process.mapped_slots:
-            return None
-        process.mapped_slots.add(slot.address)
-        memory = process.channel.transfer(task, program, [slot.fd], True)
-        ctrl = None
-    else:
-        guest_end = process.channel.guest_end
-        ctrl = task.process.channel.transfer(task, program, [guest_end.fileno(), slot.fd], True)
-        guest_end.close()
-        memory = program.next_register()
-    program.do(nr["mmap"], slot.address, SLOT_SIZE, 3, _MMAP_SHARED_FIXED, memory, 0)
-    program.do(nr["close"], memory)
-    if ctrl is not None:
-        slot.words[Slot.CHILD_HAS_CTRL // 4] = 1
-        program.op(Op.STORE32, slot.address + Slot.CHILD_CTRL, ctrl, flags=Op.CHECKED)
-    return ctrl
-
-
-def _new_thread(task: Task) -> Task:
+def _new_thread(task: Task, flags: int, stack: int, arguments: Arguments) -> Answer:
     process = task.process
     container = process.container
     slot = process.spare_slots.pop() if process.spare_slots else container.take_slot()
     slot.reset()
     if process.leader_slot is not None:
         slot.q[Slot.FLAGS_POINTER // 8] = process.leader_slot.q[Slot.FLAGS_POINTER // 8]
+    _prepare_slot(task, slot, flags, stack, arguments)
     child = Task(process, container.new_pid(), slot, task.credentials, task.fs, task.abi)
     child.blocked = task.blocked
     child.comm = task.comm
     container.add_task(child)
     ask_before_exit(process)
-    return child
+    answer = cloning.program(task, Child(child.tid, slot, None), flags, arguments)
+    task.recover = lambda _index, number: _unborn(task, child, number)
+    return Reply.template(*answer)
 
 
-def _new_process(task: Task, flags: int) -> Task:
-    container = task.process.container
+def _new_process(task: Task, flags: int, stack: int, arguments: Arguments) -> Answer:
+    """What the guest sees comes first, our own record while its host makes the process."""
+    process = task.process
+    container = process.container
     slot = container.take_slot()
     slot.reset_flags()
-    parent: Process | None = task.process
-    if flags & CLONE_PARENT:
-        parent = task.process.parent
+    _prepare_slot(task, slot, flags, stack, arguments)
+    files = process.files.copy(slot.flags_view)
+    parent: Process | None = process.parent if flags & CLONE_PARENT else process
     pid = container.new_pid()
-    process = Process(container, pid, task.process, slot)
-    if parent is not task.process:
-        process.set_parent(parent)
-    process.signals = task.process.signals.copy()
-    if flags & _CLONE_CLEAR_SIGHAND:
-        process.signals.reset_for_exec()
-    process.exit_signal = flags & 0xFF if not flags & CLONE_PARENT else task.process.exit_signal
-    process.texts = task.process.texts.copy()
+    write_identity(slot, pid, pid, parent.pid if parent is not None else 0, task.credentials)
+    channel = container.channels.take()
+    socket = channel.guest_end
+    try:
+        answer = cloning.program(task, Child(pid, slot, socket.fileno()), flags, arguments)
+    except OSError:  # its control socket is full: no honest stub lets it come to that
+        channel.close()
+        files.clear()
+        container.unborn(slot, pid)
+        return -errno.EAGAIN
+
+    def born() -> None:
+        socket.close()
+        child = Process(container, pid, process, slot, channel, files)
+        _inherit(task, _add_leader(task, child, slot, flags), parent, flags)
+
+    task.after = born
+    task.recover = lambda _index, number: _unborn(task, container.pids[pid].tasks[pid], number)
+    return Reply.template(*answer)
+
+
+def _add_leader(task: Task, process: Process, slot: SlotMemory, flags: int) -> Task:
     fs = task.fs if flags & CLONE_FS else task.fs.copy()
-    child = Task(process, pid, slot, task.credentials, fs, task.abi)
+    child = Task(process, process.pid, slot, task.credentials, fs, task.abi)
     child.blocked = task.blocked
     child.alt_stack = task.alt_stack if not flags & CLONE_VM or flags & CLONE_VFORK else (0, 2, 0)
     child.comm = task.comm
-    container.pids[pid] = process
-    container.add_task(child)
+    process.container.pids[process.pid] = process
+    process.container.add_task(child)
     return child
+
+
+def _inherit(task: Task, child: Task, parent: Process | None, flags: int) -> None:
+    maker, process = task.process, child.process
+    if parent is not maker:
+        process.set_parent(parent)
+    process.signals = maker.signals.copy()
+    if flags & _CLONE_CLEAR_SIGHAND:
+        process.signals.reset_for_exec()
+    process.exit_signal = flags & 0xFF if not flags & CLONE_PARENT else maker.exit_signal
+    process.texts = maker.texts.copy()
 
 
 def _unborn(task: Task, child: Task, number: int) -> Answer:
     """The host could not make it: forget the child and undo what the program had done."""
     child.process.container.discard(child)
-    nr = task.abi.numbers
-    program = Program()
-    none = task.slot.address + PAYLOAD + program.store(_NO_SIGNALS)
-    program.hostcall(nr["rt_sigprocmask"], _SIG_SETMASK, none, 0, 8, checked=False)
-    limits = descriptor_limits(task.process)
-    if limits is not None:
-        _set_descriptor_limit(task, program, limits[1])
+    program = cloning.undo(task)
     program.op(Op.END, -number)
     return Reply.program(program)
 
