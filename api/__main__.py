@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import sys
 from pathlib import Path
 
 from api.daemon import Daemon, DaemonError
 from api.engine.home import Home
 from api.versions import DEFAULT_ZYGOTE
+
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def main() -> int:
@@ -18,6 +21,8 @@ def main() -> int:
     parser.add_argument("--socket", type=Path)
     parser.add_argument("--zygote", default=DEFAULT_ZYGOTE, help="module that forks kernels")
     options = parser.parse_args()
+    # Worker threads that read and write layers would each keep an arena of glibc's for good.
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     home = Home(options.home.absolute()) if options.home else Home.default()
     try:
         Daemon(home, options.socket and options.socket.absolute(), options.zygote).run()

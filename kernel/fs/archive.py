@@ -166,6 +166,7 @@ def put(
                 if name:
                     made = _put_member(task, directory, tar, member, name, keep_kind)
                     _finish(made, member, owner, directories)
+                tar.members.clear()  # or it keeps every header until the end
                 yield
     except tarfile.TarError as error:
         raise LayerError(f"corrupt tar: {error}") from None

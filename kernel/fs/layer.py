@@ -147,6 +147,7 @@ class _Unpacker:
             with strict_tar(counted) as tar:
                 for member in tar:
                     self.member(tar, member)
+                    tar.members.clear()  # or it keeps every header until the end
             while stream.read(_CHUNK):
                 pass
         except (tarfile.TarError, EOFError) as error:

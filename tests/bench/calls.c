@@ -151,7 +151,7 @@ static double call_readlink(void)
 
 static double call_fork(void)
 {
-    return REPEAT(500, {
+    return REPEAT(2000, {
         pid_t pid = fork();
         if (!pid)
             _exit(0);
