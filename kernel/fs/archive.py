@@ -15,7 +15,15 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from kernel.errors import LinuxError
 from kernel.fs.changes import DELETED, Change
-from kernel.fs.layer import OPAQUE, WHITEOUT, LayerError, clean, member_attributes, strict_tar
+from kernel.fs.layer import (
+    OPAQUE,
+    WHITEOUT,
+    LayerError,
+    clean,
+    member_attributes,
+    members,
+    strict_tar,
+)
 from kernel.fs.metadata import BLOCK, CHARACTER, DIRECTORY, FIFO, REGULAR, SYMLINK, Attributes
 from kernel.fs.node import Node
 from kernel.fs.resolver import covered, walk
@@ -161,12 +169,11 @@ def put(
     directories: list[tuple[Node, int]] = []
     try:
         with strict_tar(stream) as tar:
-            for member in tar:
+            for member in members(tar):
                 name = clean(member.name.encode("utf-8", "surrogateescape"), member.name)
                 if name:
                     made = _put_member(task, directory, tar, member, name, keep_kind)
                     _finish(made, member, owner, directories)
-                tar.members.clear()  # or it keeps every header until the end
                 yield
     except tarfile.TarError as error:
         raise LayerError(f"corrupt tar: {error}") from None

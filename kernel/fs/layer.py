@@ -117,6 +117,13 @@ def remove_layer(directory: bytes) -> None:
     remove_tree(directory)
 
 
+def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Each member; unlike iteration over `tar` this does not keep every header until the end."""
+    while (member := tar.next()) is not None:
+        yield member
+        vars(tar)["members"].clear()
+
+
 class _Counted:
     """A stream that knows whether anything was in it."""
 
@@ -145,9 +152,8 @@ class _Unpacker:
         counted = _Counted(stream)
         try:
             with strict_tar(counted) as tar:
-                for member in tar:
+                for member in members(tar):
                     self.member(tar, member)
-                    tar.members.clear()  # or it keeps every header until the end
             while stream.read(_CHUNK):
                 pass
         except (tarfile.TarError, EOFError) as error:
