@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import IO, Any, Final, Self
 
