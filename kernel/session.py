@@ -97,6 +97,7 @@ async def _serve(
     try:
         status = await ended
         container.close()
+        mounts.close()  # before the daemon hears of the end: it may start the next kernel
         if status is not None and channel.is_open:
             channel.send(
                 {

@@ -71,8 +71,16 @@ class Zygote:
                 return
             identity = self._kernels.pop(pid, None)
             if identity is not None:
-                tmpfs.discard(*identity)  # what a killed kernel could not remove
+                self._discard(pid, *identity)
             self._send({"op": "died", "pid": pid, "status": os.waitstatus_to_exitcode(status)})
+
+    @staticmethod
+    def _discard(pid: int, container: str, runtime: str) -> None:
+        """Remove what a killed kernel could not."""
+        try:
+            tmpfs.discard(container, runtime, pid)
+        except OSError as error:
+            _log.warning("left behind by kernel %d: %s", pid, error)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:

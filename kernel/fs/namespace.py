@@ -77,7 +77,7 @@ def build(spec: ContainerSpec, console: bytes | None = None) -> MountTable:
     """All mounts of a container. `console`: the host path of its terminal (`docker run -t`)."""
     os.umask(0)  # modes are what the guests' umasks leave
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))  # trees may be deep
-    tmpfs.discard(spec.id, spec.runtime)  # left by a kernel that was killed
+    tmpfs.discard_stale(spec.id, spec.runtime)
     layers = [os.fsencode(layer) for layer in spec.layers]
     root = open_root(layers, os.fsencode(spec.upper))
     mounts = MountTable(root)
@@ -90,7 +90,7 @@ def build(spec: ContainerSpec, console: bytes | None = None) -> MountTable:
             builder.entry(entry)
     except BaseException:
         mounts.close()
-        tmpfs.discard(spec.id, spec.runtime)
+        tmpfs.discard(spec.id, spec.runtime, os.getpid())
         raise
     if spec.readonly_rootfs:
         root.readonly = True

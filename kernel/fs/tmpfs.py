@@ -1,8 +1,9 @@
 """tmpfs: a private host directory that disappears with the container.
 
 It is an overlay without layers and with its owners only in memory, so it has the same cache and the
-same rules as the root. The directory is in the host's /dev/shm where there is one (its name begins
-with `ddock-` and the container's id, for whoever must clean up after a kernel that was killed).
+same rules as the root. The directory is in the host's /dev/shm where there is one. Its name is
+`ddock-`, the container's id and the kernel's pid, for whoever must clean up after a kernel that was
+killed: the next kernel of the same container may be at work already.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ SHARED_MEMORY: Final = b"/dev/shm"
 
 
 def private_directory(container: str, runtime: str) -> bytes:
-    """Where this container's private trees live; made if need be."""
-    name = b"ddock-" + os.fsencode(container)
+    """Where this kernel's private trees of a container live; made if need be."""
+    name = _name(container, os.getpid())
     if os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         path = SHARED_MEMORY + b"/" + name
     else:
@@ -28,11 +29,25 @@ def private_directory(container: str, runtime: str) -> bytes:
     return path
 
 
-def discard(container: str, runtime: str) -> None:
-    """Remove what a container's private trees left on the host; nothing there is fine."""
-    name = b"ddock-" + os.fsencode(container)
+def _name(container: str, pid: int | str) -> bytes:
+    return os.fsencode(f"ddock-{container}-{pid}")
+
+
+def discard(container: str, runtime: str, pid: int) -> None:
+    """Remove what the private trees of a kernel left on the host; nothing there is fine."""
     for parent in (SHARED_MEMORY, os.fsencode(runtime)):
-        remove_tree(parent + b"/" + name)
+        remove_tree(parent + b"/" + _name(container, pid))
+
+
+def discard_stale(container: str, runtime: str) -> None:
+    """Remove what kernels of this container left that were killed along with their zygote."""
+    start = _name(container, "")
+    for parent in (SHARED_MEMORY, os.fsencode(runtime)):
+        names = os.listdir(parent) if os.path.isdir(parent) else []
+        for name in names:
+            pid = name.removeprefix(start)
+            if name.startswith(start) and not os.path.exists(b"/proc/" + pid):
+                remove_tree(parent + b"/" + name)
 
 
 def remove_tree(path: bytes) -> None:
@@ -40,11 +55,12 @@ def remove_tree(path: bytes) -> None:
 
     Every directory we made is writable by us, so no permission needs mending.
     """
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        if os.path.lexists(path):
-            raise
+
+    def failed(_function: object, _path: object, what: tuple[type, BaseException, object]) -> None:
+        if not isinstance(what[1], FileNotFoundError):  # somebody else removes it too
+            raise what[1]
+
+    shutil.rmtree(path, onerror=failed)
 
 
 class TmpFs(OverlayFs):

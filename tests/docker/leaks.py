@@ -92,7 +92,7 @@ def _belongs_to_another(name: str, ours: set[int], homes: list[Path]) -> bool:
     if match:
         pid = int(match[1])
         return pid not in ours and Path(f"/proc/{pid}").exists()
-    identity = name.removeprefix("ddock-")
+    identity = name.removeprefix("ddock-").partition("-")[0]
     for home in homes:
         try:
             if (home / "containers" / identity).exists():

@@ -220,6 +220,6 @@ def home(tmp_path: Path) -> Iterator[Home]:
     for mounts in home.opened:
         mounts.close()
     for spec in home.specs:
-        discard(spec.id, spec.runtime)
+        discard(spec.id, spec.runtime, os.getpid())
     shutil.rmtree(tmp_path)
     os.umask(old)
