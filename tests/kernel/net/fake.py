@@ -149,7 +149,8 @@ class FakeTask(Task):
     def buffer(self, data: bytes | int) -> int:
         """The address of guest memory that holds `data` (or that many zero bytes)."""
         size = data if isinstance(data, int) else len(data)
-        memory = ctypes.create_string_buffer(size + 1)
+        # A length argument may claim more: as much as a stub would copy is readable.
+        memory = ctypes.create_string_buffer(size + 1 + PAYLOAD_SIZE)
         if isinstance(data, bytes):
             ctypes.memmove(memory, data, size)
         self.keep.append(memory)
