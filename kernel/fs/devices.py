@@ -71,16 +71,22 @@ def is_terminal(rdev: int) -> bool:
     return os.major(rdev) in _SLAVES
 
 
-def populate(root: Node, console: bool) -> None:
-    """Make the usual nodes in an empty /dev. Docker mounts the first terminal as the console."""
+def populate(root: Node, console: bool) -> dict[int, Node]:
+    """Make the usual nodes in an empty /dev; the devices by number.
+
+    Docker mounts the first terminal as the console.
+    """
+    nodes = {}
     for name, mode, rdev in NODES:
-        root.make_node(root.lookup(name), CHARACTER | mode, rdev, (0, 0))
+        nodes[rdev] = root.lookup(name)
+        root.make_node(nodes[rdev], CHARACTER | mode, rdev, (0, 0))
     if console:
         root.make_node(root.lookup(b"console"), CHARACTER | 0o620, slave_number(0), (0, 5))
     for name, target in LINKS:
         root.make_symlink(root.lookup(name), target, (0, 0))
     for name, mode in ((b"pts", 0o755), (b"shm", 0o1777), (b"mqueue", 0o1777)):
         root.make_directory(root.lookup(name), mode, (0, 0))
+    return nodes
 
 
 def open_device(task: Task, node: Node, rdev: int, flags: int) -> tuple[int, OpenFile | None]:

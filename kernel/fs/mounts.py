@@ -41,6 +41,7 @@ class MountTable:
         self.terminals = TerminalFs(self.new_device())
         # Owners given to what is not in the container's tree (fchown of a pipe or a terminal).
         self.foreign: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self.device_nodes: dict[int, Node] = {}  # device number -> its node in /dev
         self.private = b""  # the host directory for tmpfs trees, see kernel.fs.tmpfs
         self._tmpfs_serial = 0
         self.proc: ProcFs | None = None
@@ -233,6 +234,9 @@ class MountTable:
             if index is not None:
                 ino, rdev = 3 + index, slave_number(index)
             return with_head(raw, self.terminals.device, ino, nlink, CHARACTER | 0o620, 0, 5, rdev)
+        node = self.device_nodes.get(rdev) if mode & S_IFMT == CHARACTER else None
+        if node is not None and not node.gone:  # install(1) compares what it opened with the name
+            return node.stat()
         uid = 0 if uid == os.geteuid() else uid
         gid = 0 if gid == os.getegid() else gid
         return with_head(raw, device, ino, nlink, mode, uid, gid, rdev)

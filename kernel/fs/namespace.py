@@ -115,7 +115,7 @@ class _Builder:
         mounts.mount(CgroupFs(mounts.new_device()), self.directory(b"/sys/fs/cgroup"))
         dev = self.mounts.new_tmpfs(0o755, 64 << 20)
         dev.options = [b"nosuid", b"size=65536k", b"mode=755"]
-        populate(dev.root, self.console is not None)
+        mounts.device_nodes = populate(dev.root, self.console is not None)
         mounts.mount(dev, self.directory(b"/dev"))
         mounts.terminals = terminals = TerminalFs(mounts.new_device(), self.console)
         terminals.options = [b"nosuid", b"noexec", *terminals.options]

@@ -11,6 +11,13 @@ static int all(const unsigned char *bytes, size_t size, int value)
     return 1;
 }
 
+static int same(const char *path, int fd)
+{
+    struct stat named, opened;
+    return !stat(path, &named) && !fstat(fd, &opened) && named.st_dev == opened.st_dev &&
+           named.st_ino == opened.st_ino && named.st_rdev == opened.st_rdev;
+}
+
 int main(void)
 {
     unsigned char bytes[256];
@@ -21,6 +28,7 @@ int main(void)
     SHOW(lseek(fd, 100, SEEK_SET));
     SHOW(ftruncate(fd, 0));
     SHOW(isatty(fd));
+    TRUE(same("/dev/null", fd)); /* install(1) and cp(1) compare */
     fd = OK(open("/dev/zero", O_RDWR));
     memset(bytes, 1, sizeof bytes);
     SHOW(read(fd, bytes, 256));
