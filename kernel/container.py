@@ -187,6 +187,8 @@ class Container:
                 self._last_pid -= 1
             raise
         process.first_boot = True
+        if self.spec.init:  # a real init of Docker's would pass signals on to it
+            process.unkillable = False
         self.add_task(task)
         self.pids[pid] = process
         process.channel.send_boot(slot, self.ring.page_fd)
@@ -339,9 +341,15 @@ class Container:
         self._collect_slots()
         process.channel.close()
 
-    @staticmethod
-    def _is_unwanted(process: Process, parent: Process) -> bool:
-        """The parent has said that it will not wait for its children (sigaction(2))."""
+    def is_inits(self, process: Process) -> bool:
+        """With `docker run --init`: an orphan, for which init waits and not the command."""
+        parent = process.parent
+        return self.spec.init and process.orphan and parent is not None and parent.pid == 1
+
+    def _is_unwanted(self, process: Process, parent: Process) -> bool:
+        """Nobody will wait for it: the parent has said so (sigaction(2)), or it is an orphan."""
+        if self.is_inits(process):
+            return True
         action = parent.signals.actions[SIGCHLD]
         ignored = action.handler == SIG_IGN or bool(action.flags & SA_NOCLDWAIT)
         return ignored and process.exit_signal == SIGCHLD
@@ -367,7 +375,8 @@ class Container:
             heir = None
         for child in list(process.children):
             child.set_parent(heir)
-            if heir is None and child.zombie:
+            child.orphan = True
+            if child.zombie and (heir is None or self.is_inits(child)):
                 self.bury(child)
             elif child.zombie and heir is not None:
                 send_to_process(heir, child_info(child, 0, CLD_EXITED, child.status or 0))

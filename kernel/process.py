@@ -76,6 +76,7 @@ class Process:
         self.status: int | None = None
         self.doomed = False  # SIGKILL waits for its robust mutexes to be released
         self.zombie = False
+        self.orphan = False  # its parent has ended before it
         self.stopped = False
         self.stop_report: int | None = None  # signal number not yet reported by wait
         self.continue_report = False

@@ -97,7 +97,9 @@ async def _wait(task: Task, selector: _Selector, options: int) -> tuple[Process,
     """The next child with news; None with WNOHANG and no news. ECHILD."""
     process = task.process
     while True:
-        candidates = [c for c in process.children if selector.matches(c)]
+        candidates = [
+            c for c in process.children if selector.matches(c) and not c.container.is_inits(c)
+        ]
         if not candidates:
             raise LinuxError(errno.ECHILD)
         for child in candidates:

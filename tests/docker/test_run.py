@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.daemon import Daemon, Outcome
+from tests.docker.daemon import Daemon, Outcome, eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.core]
 
@@ -256,3 +256,29 @@ def test_cidfile_and_labels(docker: Daemon, tmp_path: Path) -> None:
     assert done.status == 0
     shown = docker("inspect -f '{{.Id}} {{index .Config.Labels \"a\"}}' labelled").stdout.split()
     assert shown == [cidfile.read_text(), "b"]
+
+
+@pytest.mark.parametrize(("option", "zombies"), [([], True), (["--init"], False)])
+def test_init_waits_for_orphans(docker: Daemon, option: list[str], zombies: bool) -> None:
+    """PID 1 is a sleep, which waits for nobody."""
+    script = "(sh -c 'sleep 0.2; exit 3' &) ; exec sleep 1000"
+    docker("run", "-d", *option, "--name", "box", "busybox", "sh", "-c", script)
+    try:
+
+        def ended() -> bool:
+            states = docker("exec box ps -o pid,stat,args").stdout
+            return "exit 3" not in states and (" Z " in states) is zombies
+
+        eventually(ended, "the orphan's end")
+    finally:
+        docker("rm -f box")
+
+
+def test_init_passes_signals_on(docker: Daemon) -> None:
+    """Without a handler SIGTERM ends the command, as it does not end a PID 1."""
+    docker("run", "-d", "--init", "--name", "box", "busybox", "sleep", "1000")
+    try:
+        assert docker("stop -t 20 box").status == 0
+        assert docker("wait box").stdout == "143\n"
+    finally:
+        docker("rm -f box")
