@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from codegen.layout import BOOT_MESSAGE, Op, Slot
@@ -128,7 +129,10 @@ class Channel:
         return result
 
     def give_one(self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None) -> None:
-        """Answer a call with one descriptor: the hot path of open(2), ready-made ops."""
+        """Answer a call with one descriptor: the hot path of open(2), ready-made ops.
+
+        Ours is closed once the guest has its answer.
+        """
         flagged = open_file is not None
         self._number = number = (self._number + 1) & _NUMBER_MASK
         try:
@@ -136,8 +140,10 @@ class Channel:
                 [_HEADER.pack(task.slot.address, cloexec | number << 1)],
                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(host_fd))],
             )
-        finally:
+        except OSError:
             os.close(host_fd)
+            raise
+        task.after = partial(os.close, host_fd)
         if flagged:
             task.process.expect(task, _FIRST, cloexec, open_file)
         task.slot.write_ready(_ONE_DESCRIPTOR[cloexec, flagged], 2)

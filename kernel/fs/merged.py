@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from kernel.task import Task
 
 
+# After so many questions about a file we see whether it is still in use; that costs as much as two.
+_ASKED_FIRST, _ASKED_AGAIN = 4, 32
+
+
 class Part:
     """One layer's directory: where it is and what its layer's index knows."""
 
@@ -42,6 +46,7 @@ class MergedNode(Node):
     """
 
     __slots__ = (
+        "asked",
         "dynamic",
         "host",
         "host_ino",
@@ -63,6 +68,7 @@ class MergedNode(Node):
         self.upper = False
         self.lowers: tuple[Part, ...] = ()
         self.dynamic = False  # its size and times change behind our back
+        self.asked = 0  # how often the host was asked since then
         self.shared = False  # it has other names, through which its attributes may change
         self.ino = 0
         self.host_ino = 0
@@ -179,9 +185,18 @@ class MergedNode(Node):
         if isinstance(raw, int):
             raise LinuxError(raw)
         if self.dynamic and not self.shared:
+            self.asked += 1
+            if self.asked == _ASKED_FIRST or not self.asked % _ASKED_AGAIN:
+                settled = self.settle()
+                if settled is not None:
+                    return settled
             device = self.fs.device
             return with_head(raw, device, self.ino, 1, self.mode, self.uid, self.gid, self.rdev)
         return self.adopt(raw, self.host, self.owners, self.upper)
+
+    def settle(self) -> bytes | None:
+        """The attributes, kept from now on, if nobody has the file open any more."""
+        return None
 
     def refresh(self) -> None:
         if self.shared and not self.gone:

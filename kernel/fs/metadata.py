@@ -16,6 +16,8 @@ _HEAD = struct.Struct("<QQQIIIIQ")
 _TAIL: Final = _HEAD.size  # 56
 _ALL = struct.Struct("<QQQIIIIQqqqqqqqqq24x")
 _ARM64 = struct.Struct("<QQIIIIQQqiiqqqqqqqII")
+_TIMES = struct.Struct("<qqq")  # seconds and nanoseconds of atime, seconds of mtime
+_TIMES_AT: Final = 72
 _STATX = struct.Struct("<IIQIIIH2xQQQQqI4xqI4xqI4xqI4xIIIIQII96x")
 
 STATX_BASIC_STATS: Final = 0x7FF
@@ -79,6 +81,12 @@ def with_head(
 ) -> bytes:
     """`raw` with identity and ownership replaced: size, blocks and times stay the host's."""
     return _HEAD.pack(dev, ino, nlink, mode, uid, gid, 0, rdev) + raw[_TAIL:]
+
+
+def access_time_is_due(packed: bytes) -> bool:
+    """Whether the next read will set the access time (mount(8), relatime)."""
+    accessed, _, modified = _TIMES.unpack_from(packed, _TIMES_AT)
+    return bool(accessed <= modified)
 
 
 def to_arm64(packed: bytes) -> bytes:

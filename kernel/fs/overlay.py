@@ -27,6 +27,7 @@ from kernel.fs.metadata import (
     REGULAR,
     S_IFMT,
     SYMLINK,
+    access_time_is_due,
     head,
     with_head,
 )
@@ -40,6 +41,7 @@ from kernel.host.linux_fs import (
     link_followed,
     lstat_raw,
     rename_flags,
+    unused,
 )
 
 if TYPE_CHECKING:
@@ -135,6 +137,8 @@ class OverlayNode(MergedNode):
             if flags & (os.O_ACCMODE | os.O_TRUNC):
                 self.copy_up(data=not flags & os.O_TRUNC)
                 self.set_written()
+            elif self.upper:
+                self.will_be_read()
             return os.open(self.host, (flags & HOST_FLAGS) | os.O_CLOEXEC), None
         if kind == DIRECTORY:
             fd = os.open(self.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -158,10 +162,26 @@ class OverlayNode(MergedNode):
             copyup.copy_up(self, data)
 
     def set_written(self) -> None:
-        """From here on guests may write this file behind our back."""
+        """From here on guests may change this file behind our back; see `settle`."""
         self.dynamic = True
+        self.asked = 0
         self.packed = None
         self.fs.written.add(self.host_ino)
+
+    def will_be_read(self) -> None:
+        """An upper file is opened for reading, which may set its access time."""
+        if self.packed is not None and access_time_is_due(self.packed):
+            self.set_written()
+
+    def settle(self) -> bytes | None:
+        if self.kind != REGULAR or not unused(self.host):
+            return None
+        raw = lstat_raw(self.host)
+        if isinstance(raw, int):
+            return None
+        self.dynamic = False
+        self.fs.written.discard(self.host_ino)
+        return self.adopt(raw, self.host, self.owners, self.upper)
 
     def record(self) -> Record:
         """This node's index record as it must be to present the current attributes."""

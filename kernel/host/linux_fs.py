@@ -96,6 +96,25 @@ def stat_raw(path: bytes) -> bytes:
     return _stat_buffer.raw
 
 
+def unused(path: bytes) -> bool:
+    """Whether nobody has this regular file of ours open, or mapped; False if that is unknown.
+
+    Only then the host grants a write lease (fcntl(2), F_SETLEASE); it is given back at once.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 def statfs_raw(path: bytes) -> bytes:
     """The host's `struct statfs` (120 bytes)."""
     buffer = ctypes.create_string_buffer(120)

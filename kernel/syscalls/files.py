@@ -93,6 +93,8 @@ def _open(task: Task, dirfd: int, path: bytes, flags: int, mode: int) -> _Openin
         if type(node) is OverlayNode and node.kind == REGULAR and not node.gone:
             who = task.credentials
             if node.mode & 0o444 == 0o444 or who.effective & _READ_ALL:
+                if node.upper:
+                    node.will_be_read()
                 try:
                     fd = os.open(node.host, (flags & os.O_NONBLOCK) | os.O_CLOEXEC)
                 except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from typing import Any
 
@@ -208,3 +209,43 @@ def test_nodes_nobody_holds_are_forgotten(home: Home, monkeypatch: pytest.Monkey
     assert stat(task, b"/d7/f7").size == 5
     os.close(writing)
     task.close(fd)
+
+
+def _settles(task: FakeTask, path: bytes) -> bool:
+    """Whether the attributes are kept after some questions."""
+    node = resolve(task, task.fs.cwd, path)
+    for _ in range(64):
+        node.stat()
+    return node.packed is not None
+
+
+def test_attributes_are_asked_for_while_a_file_may_be_written(home: Home) -> None:
+    task = two_layers(home)
+    fd = task.open(b"/file", os.O_CREAT | os.O_RDWR)
+    for size in range(1, 20):
+        os.write(fd, b"x")
+        assert stat(task, b"/file").size == size
+    assert not _settles(task, b"/file")
+    memory = mmap.mmap(fd, 19)
+    task.close(fd)
+    assert not _settles(task, b"/file")  # the mapping may change it, too
+    memory.close()
+    assert _settles(task, b"/file")
+    assert stat(task, b"/file").size == 19
+    fd = task.open(b"/file", os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"more")
+    assert stat(task, b"/file").size == 23
+    task.close(fd)
+
+
+def test_a_kept_file_shows_that_it_was_read(home: Home) -> None:
+    task = two_layers(home)
+    task.write(b"/file", b"text")
+    long_ago = 1_000_000_000 * 10**9
+    resolve(task, task.fs.cwd, b"/file").set_times(long_ago, long_ago)
+    assert _settles(task, b"/file")
+    assert stat(task, b"/file").atime_ns == long_ago
+    assert task.read(b"/file") == b"text"
+    host = resolve(task, task.fs.cwd, b"/file").host_path()
+    assert host is not None
+    assert stat(task, b"/file").atime_ns == os.stat(host).st_atime_ns
