@@ -12,7 +12,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from codegen.layout import BOOT_MESSAGE, Op, Slot
@@ -131,7 +130,7 @@ class Channel:
     def give_one(self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None) -> None:
         """Answer a call with one descriptor: the hot path of open(2), ready-made ops.
 
-        Ours is closed once the guest has its answer.
+        Ours is closed before the guest can close its own, which must be the last one.
         """
         flagged = open_file is not None
         self._number = number = (self._number + 1) & _NUMBER_MASK
@@ -140,10 +139,8 @@ class Channel:
                 [_HEADER.pack(task.slot.address, cloexec | number << 1)],
                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(host_fd))],
             )
-        except OSError:
+        finally:
             os.close(host_fd)
-            raise
-        task.after = partial(os.close, host_fd)
         if flagged:
             task.process.expect(task, _FIRST, cloexec, open_file)
         task.slot.write_ready(_ONE_DESCRIPTOR[cloexec, flagged], 2)
