@@ -11,7 +11,6 @@ from kernel.errors import LinuxError
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM = struct.Struct("<IIQQQQQQ")
-MACHINES = {"x86_64": 62, "arm64": 183}
 ET_EXEC, ET_DYN = 2, 3
 _PT_LOAD, _PT_INTERP, _PT_PHDR = 1, 3, 6
 PF_X, PF_W, PF_R = 1, 2, 4
@@ -52,13 +51,13 @@ class Elf:
         return max(s.address + s.memory_size for s in self.segments)
 
 
-def parse(fd: int, isa: str) -> Elf:  # noqa: C901 - one field after the other, each checked
-    """Read the headers of `fd`. ENOEXEC: not an executable of `isa`; ELIBBAD: damaged."""
+def parse(fd: int, machine: int) -> Elf:  # noqa: C901 - one field after the other, each checked
+    """Read the headers of `fd`. ENOEXEC: not an executable for `machine`; ELIBBAD: damaged."""
     raw = os.pread(fd, _HEADER.size, 0)
     if len(raw) < _HEADER.size or raw[:4] != b"\x7fELF":
         raise LinuxError(errno.ENOEXEC)
-    ident, kind, machine, _, entry, phoff, _, _, _, phentsize, phnum, *_ = _HEADER.unpack(raw)
-    if ident[4] != 2 or ident[5] != 1 or machine != MACHINES[isa] or kind not in (ET_EXEC, ET_DYN):
+    ident, kind, own_machine, _, entry, phoff, _, _, _, phentsize, phnum, *_ = _HEADER.unpack(raw)
+    if ident[4] != 2 or ident[5] != 1 or own_machine != machine or kind not in (ET_EXEC, ET_DYN):
         raise LinuxError(errno.ENOEXEC)
     if phentsize != _PROGRAM.size or not 0 < phnum <= _MAX_HEADERS or phoff > _MAX_OFFSET:
         raise LinuxError(errno.ENOEXEC)

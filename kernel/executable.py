@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kernel.task import Task
 
 _HEAD_BYTES = 256
-_parsed: dict[tuple[int, int, int, int, str], elf.Elf] = {}
+_parsed: dict[tuple[int, int, int, int, int], elf.Elf] = {}
 
 
 class Executable:
@@ -29,13 +29,13 @@ class Executable:
         self.node = node
         self.head = os.pread(fd, _HEAD_BYTES, 0)
 
-    def parse(self, isa: str) -> elf.Elf:
+    def parse(self, machine: int) -> elf.Elf:
         """Its ELF headers, remembered by file identity. LinuxError(ENOEXEC)."""
         status = os.fstat(self.fd)
-        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, isa)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, machine)
         found = _parsed.get(key)
         if found is None:
-            found = _parsed[key] = elf.parse(self.fd, isa)
+            found = _parsed[key] = elf.parse(self.fd, machine)
         return found
 
     def credentials(self, who: Credentials) -> tuple[Credentials, bool]:

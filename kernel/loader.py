@@ -106,12 +106,12 @@ def _shebang(head: bytes) -> tuple[bytes, bytes] | None:
 def _image(
     task: Task, executable: Executable, path: bytes, argv: list[bytes], envp: list[bytes]
 ) -> Image:
-    parsed = executable.parse(task.abi.isa)
+    parsed = executable.parse(task.isa.elf_machine)
     interpreter = None
     if parsed.interpreter is not None:
         interpreter = open_executable(task, parsed.interpreter)
         try:
-            interpreter.parse(task.abi.isa)
+            interpreter.parse(task.isa.elf_machine)
         except LinuxError as error:
             interpreter.close()
             raise LinuxError(errno.ELIBBAD) from error
@@ -200,7 +200,7 @@ def _host_auxv(stack: bytes) -> dict[int, int]:
 async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, int]) -> Program:
     process = task.process
     program = Program()
-    parsed = image.executable.parse(task.abi.isa)
+    parsed = image.executable.parse(task.isa.elf_machine)
     fixed_low = parsed.kind == elf.ET_EXEC and parsed.low < LOW_END and parsed.high > JUMP_TABLE
     if not fixed_low:
         map_low_tables(task, program)
@@ -211,7 +211,7 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     if image.interpreter is not None:
         await task.run(program)
         program = Program()
-        loader = image.interpreter.parse(task.abi.isa)
+        loader = image.interpreter.parse(task.isa.elf_machine)
         base = 0 if loader.kind == elf.ET_EXEC else _random_page(0x7D00_0000_0000, 28)
         _map(task, program, image.interpreter, loader, base)
         entry = loader.entry + base
@@ -227,7 +227,7 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
         _AT["ENTRY"]: parsed.entry + bias, _AT["UID"]: who.uid, _AT["EUID"]: who.euid,
         _AT["GID"]: who.gid, _AT["EGID"]: who.egid, _AT["SECURE"]: int(image.secure),
     }  # fmt: skip
-    sp, stack = _stack(image, auxv, stack_top, task.abi.isa)
+    sp, stack = _stack(image, auxv, stack_top, task.isa.uname)
     process.auxv = stack[1]
     await task.run(program)
     await task.copy_out(sp, stack[0])
@@ -272,13 +272,12 @@ def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: 
 
 
 def _stack(
-    image: Image, auxv: dict[int, int], top: int, isa: str
+    image: Image, auxv: dict[int, int], top: int, platform: bytes
 ) -> tuple[int, tuple[bytes, bytes]]:
     """The initial stack below `top`: (stack pointer, (its bytes, the auxiliary vector)).
 
     Strings lie as Linux lays them: argv low to high, then envp, then the file name, at the end.
     """
-    platform = {"x86_64": b"x86_64", "arm64": b"aarch64"}[isa]
     tail = b"".join(s + b"\0" for s in (*image.argv, *image.envp, image.path))
     tail_at = (top - len(tail) - 8) & -16
     random_at = tail_at - 32

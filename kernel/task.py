@@ -15,12 +15,15 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from codegen.layout import PAYLOAD_SIZE, Op, Slot, State
+from kernel import isa
 from kernel.errors import Interrupted, LinuxError
 from kernel.reply import Program
 
 if TYPE_CHECKING:
     from kernel.credentials import Credentials
     from kernel.fs.context import FsContext
+    from kernel.isa import Isa
+    from kernel.isa.frames import Frames
     from kernel.process import Process
     from kernel.signals.state import Pending
     from kernel.slot import SlotMemory
@@ -106,6 +109,7 @@ class Task:
         self._credentials = credentials
         self.fs = fs
         self.abi = abi
+        self.isa: Isa = isa.of(abi.isa)
         self.blocked = 0  # signal mask, bit n-1
         self.saved_mask: int | None = None  # restored after sigsuspend, ppoll, ...
         self.pending: Pending | None = None  # created when a signal is first aimed at this thread
@@ -122,6 +126,13 @@ class Task:
         # What to answer when a checked op of the present call's reply program fails.
         self.recover: Callable[[int, int], Any] | None = None
         self.on_finish: Callable[[Task, Any], None] | None = None
+
+    @property
+    def frames(self) -> Frames:
+        """Its signal frames."""
+        found = self.isa.frames
+        assert found is not None  # or the container would not have been started
+        return found
 
     @property
     def credentials(self) -> Credentials:

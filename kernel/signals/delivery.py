@@ -16,7 +16,6 @@ from codegen.layout import PAYLOAD, Op, Reason, Slot
 from kernel.errors import LinuxError
 from kernel.reply import Program
 from kernel.robust import release_all
-from kernel.signals import frame_x86_64 as frames
 from kernel.signals.injection import errands
 from kernel.signals.jobcontrol import settle_refusal
 from kernel.signals.sending import send_to_process, stop
@@ -40,6 +39,7 @@ from kernel.signals.state import (
 )
 
 if TYPE_CHECKING:
+    from kernel.isa.frames import HostFrame
     from kernel.task import Task
 
 _log = logging.getLogger("ddock.kernel")
@@ -75,7 +75,7 @@ async def deliver(task: Task) -> None:
     reason = q[_REASON]
     task.process.container.ring.clear_pending(task)
     try:
-        host = frames.HostFrame(task.slot, q[_ARGS + 2])
+        host = task.frames.host(task.slot, q[_ARGS + 2])
     except ValueError:
         task.process.container.kill(task.process, SIGSEGV)
         return
@@ -85,7 +85,7 @@ async def deliver(task: Task) -> None:
         return
     restart_nr = -1
     if reason == Reason.FATAL:
-        _log.error("stub of pid %d faulted at %#x", task.process.pid, host.registers[frames.RIP])
+        _log.error("stub of pid %d faulted at %#x", task.process.pid, host.instruction_pointer)
         task.process.container.kill(task.process, SIGSEGV)
         return
     if reason == Reason.FAULT:
@@ -93,7 +93,7 @@ async def deliver(task: Task) -> None:
     elif reason == Reason.SIGRETURN:
         await _sigreturn(task, host)
     elif reason == Reason.BEFORE:
-        host.registers[frames.RAX] = q[_SAVED_NR]
+        host.set_number(q[_SAVED_NR])
     elif reason == Reason.INTERRUPTED:
         if host.result == -errno.EINTR or await settle_refusal(task, host, q[_SAVED_NR]):
             restart_nr = q[_SAVED_NR]
@@ -103,7 +103,7 @@ async def deliver(task: Task) -> None:
     await _next_signals(task, host, restart_nr)
 
 
-async def _next_signals(task: Task, host: frames.HostFrame, restart_nr: int) -> None:
+async def _next_signals(task: Task, host: HostFrame, restart_nr: int) -> None:
     """Act on every deliverable signal, then let the thread continue in `host`."""
     process = task.process
     frames_made = 0
@@ -161,7 +161,7 @@ def _take(task: Task) -> Info | None:
     return info or task.process.signals.pending.take(wanted)
 
 
-async def _settle_call(task: Task, host: frames.HostFrame, number: int, action: Action) -> None:
+async def _settle_call(task: Task, host: HostFrame, number: int, action: Action) -> None:
     """A handler will run: the interrupted call restarts after it or fails with EINTR."""
     container = task.process.container
     rule = container.restart_rule(number)
@@ -176,15 +176,15 @@ async def _settle_call(task: Task, host: frames.HostFrame, number: int, action: 
         host.set_result(-errno.EINTR)
 
 
-def _futex_rule(host: frames.HostFrame) -> str:
+def _futex_rule(host: HostFrame) -> str:
     """kernel/futex/: taking a lock never fails with EINTR, a wait with a timeout always does."""
-    operation = host.registers[frames.RSI] & 0x7F
+    operation = host.arguments[1] & 0x7F
     if operation in _FUTEX_LOCKS:
         return "nointr"
-    return "block" if host.registers[frames.R10] else "always"
+    return "block" if host.arguments[3] else "always"
 
 
-async def _has_time_limit(task: Task, host: frames.HostFrame, number: int) -> bool:
+async def _has_time_limit(task: Task, host: HostFrame, number: int) -> bool:
     """Is it a call on a socket with a time limit? Then it never restarts (signal(7))."""
     name = task.abi.names.get(number)
     option = _TIME_LIMITS.get(name) if name is not None else None
@@ -195,14 +195,14 @@ async def _has_time_limit(task: Task, host: frames.HostFrame, number: int) -> bo
     value = program.store(bytes(16))
     length = base + program.store(struct.pack("<I", 16))
     program.op(
-        Op.HOSTCALL, host.registers[frames.RDI], 1, option, base + value, length,
+        Op.HOSTCALL, host.arguments[0], 1, option, base + value, length,
         nr=task.abi.numbers["getsockopt"],
     )  # fmt: skip
     await task.run(program)
     return task.result(0) == 0 and any(task.slot.read_payload(value, 16))
 
 
-async def _push_frame(task: Task, host: frames.HostFrame, info: Info, action: Action) -> bool:
+async def _push_frame(task: Task, host: HostFrame, info: Info, action: Action) -> bool:
     """Build the handler's frame on the right stack; False if it cannot be written."""
     sp = host.stack_pointer
     alt, flags, size = task.alt_stack
@@ -213,7 +213,7 @@ async def _push_frame(task: Task, host: frames.HostFrame, info: Info, action: Ac
     mask = task.saved_mask if task.saved_mask is not None else task.blocked
     shown = (alt, _SS_ONSTACK if on_alternate else flags, size)
     backup = list(host.registers)
-    address, data = frames.build(
+    address, data = task.frames.build(
         host, info, action.handler, action.restorer, top, switched, shown, mask
     )
     try:
@@ -231,10 +231,11 @@ async def _push_frame(task: Task, host: frames.HostFrame, info: Info, action: Ac
     return True
 
 
-async def _sigreturn(task: Task, host: frames.HostFrame) -> None:
+async def _sigreturn(task: Task, host: HostFrame) -> None:
     """rt_sigreturn(2): continue from the frame at the guest's stack pointer."""
     try:
-        guest = frames.parse(await task.copy_in(host.stack_pointer, frames.FRAME_READ_SIZE))
+        frames = task.frames
+        guest = frames.parse(await task.copy_in(host.stack_pointer, frames.read_size))
         frames.load(host, guest)
         if guest.fp_address:
             host.set_floating_point(await task.copy_in(guest.fp_address, host.fp_size))

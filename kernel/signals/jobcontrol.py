@@ -17,7 +17,6 @@ from kernel.fs.descriptors import host_stat
 from kernel.fs.metadata import head
 from kernel.fs.proc.host import read_of
 from kernel.reply import Program
-from kernel.signals import frame_x86_64 as frames
 from kernel.signals.sending import send_to_process
 from kernel.signals.state import (
     SI_KERNEL,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kernel.container import Container
+    from kernel.isa.frames import HostFrame
     from kernel.process import Process
     from kernel.task import Task
 
@@ -91,22 +91,21 @@ def stop_background(task: Task, signal: int) -> bool:
     return True
 
 
-async def settle_refusal(task: Task, host: frames.HostFrame, number: int) -> bool:
+async def settle_refusal(task: Task, host: HostFrame, number: int) -> bool:
     """A native call answered EIO. True: it is to be made again once the signal has been taken.
 
     A writer that is immune to SIGTTOU may write: the call is made here, where the stub is in its
     handler and all host signals are blocked.
     """
     name = task.abi.names.get(number, "")
-    fd = host.registers[frames.RDI] & 0xFFFF_FFFF
+    arguments = host.arguments
+    fd = arguments[0] & 0xFFFF_FFFF
     if host.result != -errno.EIO or not in_background(task.process, task, fd):
         return False
     signal = SIGTTOU if name in _WRITING else SIGTTIN
     if signal == SIGTTOU and immune(task, signal):
-        arguments = (frames.RDI, frames.RSI, frames.RDX, frames.R10, frames.R8, frames.R9)
         program = Program()
-        values = [host.registers[register] for register in arguments]
-        result = program.op(Op.HOSTCALL, *values, nr=number)
+        result = program.op(Op.HOSTCALL, *arguments, nr=number)
         await task.run(program)
         host.set_result(task.result(result))
         return False

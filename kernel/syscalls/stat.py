@@ -8,7 +8,7 @@ from kernel.abi import DirFd, Fd, Flags, HostStat, Int, Path, Pointer
 from kernel.errors import LinuxError
 from kernel.fs import attributes
 from kernel.fs.descriptors import node_of, start_of, stat_descriptor
-from kernel.fs.metadata import to_arm64, to_statx
+from kernel.fs.metadata import to_statx
 from kernel.fs.node import FileSystem, Node
 from kernel.fs.resolver import resolve, walk
 from kernel.reply import Answer, OutReply, Reply
@@ -58,7 +58,7 @@ def fstat(task: Task, fd: HostStat, statbuf: Pointer) -> Answer:
         packed = file.stat()
     else:
         packed = task.process.container.mounts.present(task, number, fd)
-    return OutReply(0, statbuf, _for_abi(task, packed))
+    return OutReply(0, statbuf, task.isa.stat(packed))
 
 
 @syscall()
@@ -76,7 +76,7 @@ def newfstatat(task: Task, dirfd: DirFd, path: Path, statbuf: Pointer, flags: Fl
             if not node.kind:
                 return -errno.ENOENT
             packed = node.packed or node.stat()
-            return OutReply(0, statbuf, _for_abi(task, packed))
+            return OutReply(0, statbuf, task.isa.stat(packed))
     if flags & ~_STAT_FLAGS:
         return -errno.EINVAL
     if not path and flags & AT_EMPTY_PATH:
@@ -84,11 +84,7 @@ def newfstatat(task: Task, dirfd: DirFd, path: Path, statbuf: Pointer, flags: Fl
     else:
         node = resolve(task, start_of(task, dirfd, path), path, not flags & AT_SYMLINK_NOFOLLOW)
         packed = node.packed or node.stat()
-    return OutReply(0, statbuf, _for_abi(task, packed))
-
-
-def _for_abi(task: Task, packed: bytes) -> bytes:
-    return packed if task.abi.isa == "x86_64" else to_arm64(packed)
+    return OutReply(0, statbuf, task.isa.stat(packed))
 
 
 @syscall(missing="birth times")

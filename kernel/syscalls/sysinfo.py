@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from kernel.task import Task
 
 _NAME_MAX: Final = 64
-_MACHINES: Final = {"x86_64": b"x86_64", "arm64": b"aarch64"}
 _SYSINFO = struct.Struct("<q3Q6QHHIQQI4x")
 _RUSAGE = struct.Struct("<4q14q")
 _RUSAGE_SELF, _RUSAGE_CHILDREN, _RUSAGE_THREAD = 0, -1, 1
@@ -45,9 +44,8 @@ _personalities: WeakKeyDictionary[Process, int] = WeakKeyDictionary()
 def uname(task: Task, name: Pointer) -> Answer:
     """uname(2): the host's kernel release, the guest's architecture, the container's name."""
     host, container = os.uname(), task.process.container
-    machine = _MACHINES[task.abi.isa]
-    if _personality(task.process) & _PER_LINUX32:
-        machine = {b"x86_64": b"i686", b"aarch64": b"armv8l"}[machine]
+    compat = _personality(task.process) & _PER_LINUX32
+    machine = task.isa.uname_compat if compat else task.isa.uname
     fields = (
         b"Linux",
         container.hostname,

@@ -19,8 +19,8 @@ from codegen.layout import (
     State,
 )
 from codegen.templates.x86_64.signals import RAX, RCX, RIP
+from kernel.isa import x86_64_frames as frames
 from kernel.reply import Program
-from kernel.signals import frame_x86_64 as frames
 from tests.codegen.test_stub_machine import (
     MASK,
     SITE,

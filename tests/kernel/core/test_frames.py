@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.layout import ALT_STACK, SLOT_SIZE, Slot
-from kernel.signals import frame_x86_64 as frames
+from kernel.isa import x86_64_frames as frames
+from kernel.isa.frames import GuestFrame
 from kernel.signals.state import Info
 from kernel.slot import SlotMemory
 from kernel.syscalls.signals import sigaltstack
@@ -111,7 +112,7 @@ def test_sigreturn_changes_only_the_users_flags(host_flags: int, guest_flags: in
     host.registers[frames.SEGMENTS] = 0x33
     registers = [1] * 23
     registers[frames.EFLAGS] = guest_flags
-    frames.load(host, frames.GuestFrame(registers, 0, 0, (0, 0, 0)))
+    frames.load(host, GuestFrame(registers, 0, 0, (0, 0, 0)))
     flags = host.registers[frames.EFLAGS]
     assert flags & user == guest_flags & user
     assert flags & ~user == host_flags & ~user

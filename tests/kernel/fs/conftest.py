@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from kernel import isa
 from kernel.credentials import Credentials
 from kernel.errors import LinuxError
 from kernel.fs.context import FsContext
@@ -38,6 +39,7 @@ class FakeTask:
         self.credentials = credentials or Credentials(effective=(1 << 41) - 1)
         self.fs: FsContext = mounts.context()
         self.abi = load("x86_64")
+        self.isa = isa.of("x86_64")
         self.slot = SimpleNamespace(q=[0] * 64)
         self.in_kernel = False
         self.comm = b"fake"

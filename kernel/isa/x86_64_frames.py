@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from kernel.isa.frames import Frames, GuestFrame
 from kernel.signals.state import Info
 from kernel.slot import SlotMemory
 
@@ -77,9 +78,14 @@ class HostFrame:
         return self.registers[RSP]
 
     @property
-    def fault(self) -> tuple[int, int, int]:
-        """(trap number, error code, address) of a synchronous fault."""
-        return self.registers[TRAPNO], self.registers[ERR], self.registers[CR2]
+    def instruction_pointer(self) -> int:
+        """The interrupted code's."""
+        return self.registers[RIP]
+
+    @property
+    def arguments(self) -> list[int]:
+        """The six arguments of the interrupted call."""
+        return [self.registers[register] for register in (RDI, RSI, RDX, R10, R8, R9)]
 
     @property
     def result(self) -> int:
@@ -90,6 +96,10 @@ class HostFrame:
     def set_result(self, value: int) -> None:
         """What the interrupted call answers."""
         self.registers[RAX] = value & ((1 << 64) - 1)
+
+    def set_number(self, number: int) -> None:
+        """The call that is about to be made."""
+        self.registers[RAX] = number
 
     def restart(self, number: int) -> None:
         """Run the interrupted `syscall` instruction again."""
@@ -133,16 +143,6 @@ def build(
     return frame, data
 
 
-@dataclass
-class GuestFrame:
-    """What rt_sigreturn found at the guest's stack pointer."""
-
-    registers: list[int]
-    mask: int
-    fp_address: int
-    alt_stack: tuple[int, int, int]
-
-
 def parse(data: bytes) -> GuestFrame:
     """Read a ucontext the guest may have edited."""
     _, _, sp, flags, size = struct.unpack_from("<QQQI4xQ", data)
@@ -158,3 +158,6 @@ def load(host: HostFrame, guest: GuestFrame) -> None:
     host.registers[:SEGMENTS] = guest.registers[:SEGMENTS]
     host.registers[EFLAGS] = (guest.registers[EFLAGS] & _USER_FLAGS) | (flags & ~_USER_FLAGS)
     host.registers[SEGMENTS] = segments
+
+
+FRAMES = Frames(HostFrame, build, parse, load, FRAME_READ_SIZE)
