@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from api.daemon import daemon_pid
@@ -26,12 +25,19 @@ def main(home: Home, arguments: list[str]) -> int:
     if not pid:
         print(f"ddock: no daemon is running for {home.root}")
         return 0
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + options.timeout
-    while daemon_pid(home) == pid:
-        if time.monotonic() > deadline:
-            print(f"ddock: the daemon (pid {pid}) is still stopping", file=sys.stderr)
-            return 1
-        time.sleep(0.02)
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return 0
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        # Not until it lets go of its lock: until it is gone.
+        ended, _, _ = select.select([process], [], [], options.timeout)
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(process)
+    if not ended:
+        print(f"ddock: the daemon (pid {pid}) is still stopping", file=sys.stderr)
+        return 1
     return 0
