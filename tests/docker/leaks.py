@@ -126,6 +126,13 @@ class State:
         )
 
 
+def _link(pid: int, fd: object) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except FileNotFoundError:
+        return "closed meanwhile"
+
+
 def complaints(before: State, daemon: Daemon) -> list[str]:
     """What is there now and was not before."""
     now = State.of(daemon)
@@ -137,7 +144,7 @@ def complaints(before: State, daemon: Daemon) -> list[str]:
         if not _belongs_to_another(name, now.processes, homes)
     ]
     if now.descriptors > before.descriptors:
-        links = [os.readlink(f"/proc/{now.daemon_pid}/fd/{fd}") for fd in _descriptors(now)]
+        links = [_link(now.daemon_pid, fd) for fd in _descriptors(now)]
         found.append(f"descriptors {before.descriptors} -> {now.descriptors}: {links}")
     found += [f"scratch {name}" for name in sorted(now.scratch - before.scratch)]
     found += [f"container {path.name}" for path in (daemon.home / "containers").iterdir()]
