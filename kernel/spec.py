@@ -74,6 +74,7 @@ class ContainerSpec:
     stop_signal: int = 15
     init: bool = False
     no_new_privileges: bool = False
+    isa: str = "x86_64"  # whose instructions the guests run, a name in tables
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dictionary that msgpack can pack; `from_dict` is its inverse."""

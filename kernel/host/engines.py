@@ -1,0 +1,54 @@
+"""Engines: how a guest of an instruction set runs on this host.
+
+    native      its instructions run on this CPU
+    emulated    its stub and it run under a user-mode emulator that the host has; the kernel is ours
+                and runs natively all the same: rings, slots and descriptors do not care
+    translated  from our own translation cache (not there yet)
+
+The emulator is looked for at run time and is never part of ddock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from codegen.layout import KICK_SIGNAL
+
+Kind = Literal["native", "translated", "emulated"]
+ISAS = ("x86_64", "arm64")  # names as in `tables`
+_MACHINES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+_EMULATORS = {"arm64": ("qemu-aarch64-static", "qemu-aarch64")}
+# QEMU gives guests the host's signals from the C library's SIGRTMIN (34) on, as its 32, 33, ...
+_QEMU_SIGNAL_SHIFT = 2
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How guests of `isa` run here."""
+
+    isa: str
+    kind: Kind
+    emulator: str | None = None  # its path
+    filtered: bool = True  # seccomp sees the guest's own calls
+    host_kick: int = KICK_SIGNAL  # the host signal that reaches the stub as KICK_SIGNAL
+
+
+@cache
+def find(isa: str) -> Engine | None:
+    """The engine for guests of `isa`; None when there is none."""
+    if isa == _MACHINES.get(os.uname().machine):
+        return Engine(isa, "native") if isa == "x86_64" else None
+    for name in _EMULATORS.get(isa, ()):
+        path = shutil.which(name)
+        if path is not None:
+            return Engine(isa, "emulated", path, False, KICK_SIGNAL + _QEMU_SIGNAL_SHIFT)
+    return None
+
+
+def host_isa() -> str:
+    """The instruction set whose guests run here without a choice."""
+    return _MACHINES.get(os.uname().machine, "x86_64")
