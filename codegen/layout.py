@@ -104,6 +104,34 @@ class Slot:
     PROGRAM_LIMIT: Final = 48
 
 
+class SlotArm64:
+    """Fields that only the arm64 stub has. Those below 0xC8 take the place of Slot.REGS."""
+
+    SAVED_X17: Final = 0x48  # x17, x30: what a trampoline loads on its way back
+    SAVED_X30: Final = 0x50
+    SAVED_X15: Final = 0x58  # x15, x16: scratch of the fast path
+    SAVED_X16: Final = 0x60
+    RETURN: Final = 0x68  # where the stub returns to: the trampoline's second half
+    KEY: Final = 0x70  # TPIDR_EL0 under which the thread table knows this slot, 0 = it does not
+    XREGS: Final = 0x1_3E00  # x0..x30, sp: saved on the slow path
+    NZCV: Final = 0x1_3F00  # saved on the slow path, with FPCR's neighbour unused
+    STACK_TOP: Final = 0x1_3E00  # the stub's own stack grows down from here
+
+
+class Trampoline:
+    """arm64: a patched site is `b T`. T's words, and the offsets of its parts.
+
+    stp x17, x30, [sp, #-32]; ldr x17, ENTRY; blr x17; BACK: ldp x17, x30, [x30, #SAVED_X17];
+    b site + 4; u32 register of `msr tpidr_el0`; u64 ENTRY: `entry` or `set_tls` of the stub.
+    At BACK the stub has left the slot's address in x30.
+    """
+
+    SIZE: Final = 32
+    BACK: Final = 12
+    REGISTER: Final = 20
+    ENTRY: Final = 24
+
+
 NULL_ARGUMENT: Final = 0xFFFF_FFFF
 OVERSIZE_ARGUMENT: Final = 0xFFFF_FFFE  # a vector that does not fit the payload
 
