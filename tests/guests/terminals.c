@@ -116,6 +116,7 @@ static void jobs(void)
         setsid();
         int fd = open(slave_name, O_RDWR);
         signal(SIGTTOU, SIG_IGN);
+        signal(SIGINT, SIG_DFL); /* ignored in what a script started with & */
         int status;
         pid_t job = fork();
         if (!job) {
@@ -139,7 +140,6 @@ static void jobs(void)
         if (!job) {
             setpgid(0, 0);
             tcsetpgrp(fd, getpid());
-            signal(SIGINT, SIG_DFL);
             for (;;)
                 pause();
         }
