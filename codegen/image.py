@@ -13,6 +13,7 @@ import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from codegen.asm.assembler import Memo
@@ -48,19 +49,17 @@ def build_stub(
     isa: str, numbers: Mapping[str, int], rows: Sequence[Sequence[tuple[int, int]]], cache: Path
 ) -> StubImage:
     """Assemble the stub of `isa` and place its ELF in `cache` (made if need be)."""
-    from codegen.templates.x86_64.stub import TEXT_START, build  # noqa: PLC0415
-
-    if isa != "x86_64":
-        raise NotImplementedError(f"no stub for {isa} yet")
+    template = import_module(f"codegen.templates.{isa}.stub")
     memo = Memo(cache / f"encodings-{isa}.msgpack")
-    stub = build(numbers, rows, memo)
+    stub = template.build(numbers, rows, memo)
     text = stub.a.finish()
     memo.save()
     symbols = {name: stub.a.address(label) for name, label in stub.names.items()}
-    data = _elf(isa, symbols["boot"], TEXT_START - STUB_BASE, text)
+    data = _elf(isa, symbols["boot"], template.TEXT_START - STUB_BASE, text)
     path = cache / f"stub-{isa}-{hashlib.blake2b(data, digest_size=8).hexdigest()}"
     _place(path, data)
-    return StubImage(path, TEXT_START, TEXT_START + len(text), symbols, stub.a.listing)
+    start = template.TEXT_START
+    return StubImage(path, start, start + len(text), symbols, stub.a.listing)
 
 
 def _elf(isa: str, entry: int, offset: int, text: bytes) -> bytes:

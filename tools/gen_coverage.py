@@ -24,7 +24,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))  # so that it runs as a file, from any directory
 
 import tables  # noqa: E402
-from codegen.templates.x86_64.entry import NATIVE  # noqa: E402
+from codegen.templates.native import NATIVE  # noqa: E402
 from kernel import families  # noqa: E402
 from kernel.syscalls.declare import REGISTRY, Handler  # noqa: E402
 

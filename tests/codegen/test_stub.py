@@ -26,7 +26,7 @@ from codegen.layout import (
     Slot,
     State,
 )
-from codegen.templates.x86_64.entry import NATIVE
+from codegen.templates.native import NATIVE
 from tests.codegen.test_stub_machine import (
     ARGUMENTS,
     KEPT,

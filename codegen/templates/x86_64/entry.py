@@ -30,72 +30,18 @@ from codegen.asm.x86_64 import (
     rsp,
 )
 from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Request, Slot
+from codegen.templates.native import (
+    FCNTL_NATIVE,
+    IDENTITIES,
+    NATIVE,
+    PI_FUTEXES,
+    REWRITTEN,
+    ROBUST_HEAD_SIZE,
+    TTY_TO_KERNEL,
+)
 from codegen.templates.x86_64.common import TABLE_SIZE, HostCall, Stub
 
 _HIGH_BASE, _HIGH_END = STUB_BASE >> 32, STUB_END >> 32
-_IDENTITIES = {
-    "getpid": Slot.PID, "gettid": Slot.TID, "getppid": Slot.PPID, "getuid": Slot.UID,
-    "geteuid": Slot.EUID, "getgid": Slot.GID, "getegid": Slot.EGID,
-}  # fmt: skip
-# asm-generic/ioctls.h: terminal ioctls that name processes, inject input, take the terminal or open
-# its other end. Those with a size in the number (TIOCGPTN) go to the kernel anyway.
-_TTY_TO_KERNEL = (0x540E, 0x540F, 0x5410, 0x5412, 0x541C, 0x5422, 0x5429, 0x5441)
-# fcntl commands that only concern the descriptor: F_DUPFD..F_SETFL, F_SETLK(W), F_OFD_*,
-# F_DUPFD_CLOEXEC, pipe sizes, seals.
-_FCNTL_NATIVE = (6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
-_ROBUST_HEAD_SIZE = 24
-_PI_FUTEXES = (6, 7, 8, 11, 12, 13)  # FUTEX_LOCK_PI .. FUTEX_LOCK_PI2
-
-# Which entry a natively served system call takes; all others go to `slow`.
-NATIVE: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "read", "write", "pread64", "pwrite64", "readv", "writev", "preadv", "pwritev",
-            "preadv2", "pwritev2", "close", "lseek", "epoll_wait", "fsync", "fdatasync",
-            "ftruncate", "fallocate", "flock", "timerfd_settime", "timerfd_gettime", "shutdown",
-            "dup", "fadvise64", "readahead", "sync_file_range", "vmsplice",
-        ),
-        "fd0",
-    ),
-    **dict.fromkeys(("dup2", "dup3", "sendfile", "tee"), "fd01"),
-    **dict.fromkeys(("splice", "copy_file_range", "epoll_ctl"), "fd02"),
-    **dict.fromkeys(
-        (
-            "poll", "select", "epoll_create", "epoll_create1", "nanosleep",
-            "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time",
-            "sched_yield", "eventfd", "eventfd2", "timerfd_create", "getrandom", "rseq",
-            "getcpu", "membarrier", "pipe", "pipe2",
-        ),
-        "native",
-    ),
-    **dict.fromkeys(
-        ("munmap", "mprotect", "madvise", "msync", "mincore", "mlock", "munlock"), "mem"
-    ),
-    "futex": "futex",
-    "mremap": "mremap",
-    "mmap": "mmap",
-    "ioctl": "ioctl",
-    "fcntl": "fcntl",
-    "sendto": "if_r8_null",
-    "recvfrom": "if_r8_null",
-    "accept": "if_rsi_null",
-    "accept4": "if_rsi_null",
-    "getsockopt": "fd0_sockopt",
-    "setsockopt": "fd0_sockopt",
-    "ppoll": "if_r10_null",
-    "pselect6": "if_r9_null",
-    "epoll_pwait": "if_r8_null",
-    "exit": "exit",
-    "exit_group": "exit",
-    "rt_sigreturn": "sigreturn",
-    "set_tid_address": "set_tid_address",
-    "set_robust_list": "set_robust_list",
-    **{name: name for name in _IDENTITIES},
-}  # fmt: skip
-
-
-# Calls the stub turns into another one before it posts them.
-REWRITTEN: dict[str, str] = {"newfstatat": "newfstatat"}
 
 
 def _require_plain(s: Stub, register: Reg) -> None:
@@ -167,12 +113,12 @@ def guards(s: Stub) -> None:
         for register in registers:
             _require_plain(s, register)
         a.jmp(s["native"])
-    for label, register in (("if_r8_null", r8), ("if_rsi_null", rsi)):
+    for label, register in (("if_fifth_null", r8), ("if_second_null", rsi)):
         s.bind(label)
         a.test(register, register)
         a.jne(s["slow"])
         a.jmp(s["fd0"])
-    for label, register in (("if_r10_null", r10), ("if_r9_null", r9)):
+    for label, register in (("if_fourth_null", r10), ("if_sixth_null", r9)):
         s.bind(label)
         a.test(register, register)
         a.jne(s["slow"])
@@ -188,10 +134,11 @@ def guards(s: Stub) -> None:
     s.bind("futex")
     a.mov(r11.low32, esi)
     a.and_(r11.low32, 0x7F)
-    for operation in _PI_FUTEXES:  # their words hold thread ids, which the host does not know
+    for operation in PI_FUTEXES:  # their words hold thread ids, which the host does not know
         a.cmp(r11.low32, operation)
         a.je(s["slow"])
     a.jmp(s["native"])
+    s.bind("mprotect")
     s.bind("mem")
     _require_outside(s)
     a.jmp(s["native"])
@@ -229,7 +176,7 @@ def _by_command(s: Stub) -> None:
     a.shr(r11.low32, 8)
     a.cmp(r11.low32, 0x54)
     a.jne(s["slow"])
-    for command in _TTY_TO_KERNEL:
+    for command in TTY_TO_KERNEL:
         a.cmp(esi, command)
         a.je(s["slow"])
     a.jmp(s["native"])
@@ -237,7 +184,7 @@ def _by_command(s: Stub) -> None:
     _require_plain(s, rdi)
     a.cmp(esi, 4)
     a.jbe(s["native"])
-    for command in _FCNTL_NATIVE:
+    for command in FCNTL_NATIVE:
         a.cmp(esi, command)
         a.je(s["native"])
     a.jmp(s["slow"])
@@ -265,7 +212,7 @@ def newfstatat(s: Stub) -> None:
 
 def identities(s: Stub) -> None:
     """Answers that stand in the slot."""
-    for name, offset in _IDENTITIES.items():
+    for name, offset in IDENTITIES.items():
         s.bind(name)
         s.a.mov(rax, gs(offset))
         s.a.jmp(s["exit_check"])
@@ -286,7 +233,7 @@ def set_robust_list(s: Stub) -> None:
     """set_robust_list(2): noted for the kernel; the host's own walk never finds its tids there."""
     a = s.a
     s.bind("set_robust_list")
-    a.cmp(rsi, _ROBUST_HEAD_SIZE)
+    a.cmp(rsi, ROBUST_HEAD_SIZE)
     a.jne(s["native"])
     a.mov(gs(Slot.ROBUST_LIST), rdi)
     a.jmp(s["native"])

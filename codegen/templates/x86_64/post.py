@@ -45,12 +45,11 @@ from codegen.layout import (
     Slot,
     State,
 )
+from codegen.templates.rows import ROW_SIZE, Row, pack
 from codegen.templates.x86_64.common import ARGUMENTS, TABLE_SIZE, HostCall, Stub
 
-ROW_SIZE = 32  # a marshal row: 6 kinds, 2 bytes unused, 6 u16 parameters, 12 bytes unused
 _PATH_MAX = 4096
 _YIELD_MASK = 127  # pauses between two offers of the core
-Row = Sequence[tuple[int, int]]  # (Marshal kind, parameter) for each argument
 
 
 def slow(s: Stub) -> None:
@@ -329,11 +328,7 @@ def tables(s: Stub, rows: Sequence[Row]) -> None:
     a.align(32, b"\xcc")
     s.bind("marshal_table")
     for number in range(TABLE_SIZE):
-        row = list(rows[number]) if number < len(rows) else []
-        row += [(Marshal.NONE, 0)] * (6 - len(row))
-        data = bytes(kind for kind, _ in row) + bytes(2)
-        data += b"".join(parameter.to_bytes(2, "little") for _, parameter in row)
-        a.set_bytes(data.ljust(ROW_SIZE, b"\0"), f".marshal {number}")
+        a.set_bytes(pack(rows[number] if number < len(rows) else []), f".marshal {number}")
     s.bind("one")
     a.set_bytes((1).to_bytes(8, "little"), ".quad 1")
 

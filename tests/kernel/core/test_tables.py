@@ -6,7 +6,7 @@ import pytest
 
 import tables
 from codegen.layout import Marshal
-from codegen.templates.x86_64.entry import NATIVE
+from codegen.templates.native import NATIVE
 from kernel import families, marshal
 from kernel.syscalls.declare import REGISTRY, Restart
 

@@ -58,19 +58,19 @@ fd02:
     3c  cmp byte ptr [r11], 0
     40  jne slow
     46  jmp native
-if_r8_null:
+if_fifth_null:
      0  test r8, r8
      3  jne slow
      9  jmp fd0
-if_rsi_null:
+if_second_null:
      0  test rsi, rsi
      3  jne slow
      9  jmp fd0
-if_r10_null:
+if_fourth_null:
      0  test r10, r10
      3  jne slow
      9  jmp native
-if_r9_null:
+if_sixth_null:
      0  test r9, r9
      3  jne slow
      9  jmp native
@@ -98,6 +98,7 @@ futex:
     39  cmp r11d, 0xd
     3d  je slow
     43  jmp native
+mprotect:
 mem:
      0  mov r11, rdi
      3  shr r11, 0x20
@@ -114,7 +115,7 @@ outside.1:
 mremap:
      0  test r10d, 2
      7  jne slow
-     d  jmp mem
+     d  jmp mprotect
 mmap:
      0  test r10d, 0x100010
      7  je outside.2

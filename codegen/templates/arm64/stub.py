@@ -1,0 +1,59 @@
+"""The arm64 stub, assembled from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from codegen.asm.arm64 import AsmArm64
+from codegen.asm.assembler import Memo
+from codegen.layout import PAGE, STUB_BASE
+from codegen.templates.arm64 import (
+    boot,
+    clone,
+    descriptors,
+    entry,
+    post,
+    program,
+    signals,
+    threads,
+)
+from codegen.templates.arm64.common import Stub
+from codegen.templates.rows import Row
+
+TEXT_START = STUB_BASE + PAGE  # the first page holds the ELF header
+
+
+def build(numbers: Mapping[str, int], rows: Sequence[Row], memo: Memo) -> Stub:
+    """The whole stub, laid out at TEXT_START; `finish()` of its assembler gives the bytes."""
+    s = Stub(AsmArm64(TEXT_START, memo))
+    s["thread_table"].offset = threads.TABLE - TEXT_START
+    entry.dispatch(s)
+    entry.native(s)
+    entry.guards(s)
+    entry.newfstatat(s)
+    entry.identities(s)
+    entry.set_tid_address(s)
+    entry.set_robust_list(s)
+    entry.exits(s, numbers["exit_group"])
+    threads.set_tls(s)
+    threads.misses(s)
+    threads.keys(s)
+    post.copy(s)
+    post.slow(s)
+    post.waiting(s)
+    program.interpreter(s)
+    program.host_calls(s)
+    program.memory(s)
+    descriptors.receiving(s)
+    descriptors.sending(s)
+    clone.clone(s)
+    program.enter(s)
+    signals.traps(s)
+    signals.handler(s)
+    boot.boot(s)
+    s.bind("empty_string")
+    s.a.set_bytes(bytes(8), '.asciz ""')
+    entry.tables(s, numbers)
+    program.tables(s)
+    post.tables(s, rows)
+    return s
