@@ -197,7 +197,8 @@ class Op:
     # a0 = count (1; 2: next register too), a1 = recvmsg flags, a2 = fd flag byte, a3 = number
     RECV_FDS: Final = 4
     SEND_FD: Final = 5  # a0 = descriptor
-    # a0 = host flags, a1 = 0, a2 = host tid's address, a3 = ctid, a4 = tls, a5 = slot
+    # a0 = host flags, a1 = 1: by way of a process in between (arm64), a2 = host tid's address,
+    # a3 = ctid, a4 = tls, a5 = slot
     CLONE: Final = 6
     ENTER: Final = 7  # a0 = rip, a1 = rsp: start a program image
     CONTINUE: Final = 8  # post CONTINUED and run what the kernel answers

@@ -7,10 +7,11 @@ fills in addresses and numbers.
 from __future__ import annotations
 
 import functools
+import os
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from codegen.layout import PAYLOAD, SLOT_SIZE, Op, Slot
+from codegen.layout import PAYLOAD, SLOT_SIZE, Op, Slot, SlotArm64
 from kernel import channel
 from kernel.limits import NOFILE, descriptor_limits
 from kernel.reply import Hole, Program, Template
@@ -83,6 +84,9 @@ def program(
 ) -> tuple[Template, tuple[int, ...]]:
     """The program for `task` that makes `child`, and its values. The child's slot is ready."""
     slot, process = child.slot, task.process
+    twice = process.container.engine.forks_twice and not flags & CLONE_THREAD
+    if twice:
+        slot.q[SlotArm64.KERNEL_PID // 8] = os.getpid()
     number = 0
     if child.socket is not None:
         brings = Brings.SLOT_AND_SOCKET
@@ -94,7 +98,7 @@ def program(
         number = process.channel.send(task, [slot.fd], True)
     else:
         brings = Brings.NOTHING
-    template = _template(task.abi, flags, brings, descriptor_limits(process))
+    template = _template(task.abi, flags, brings, descriptor_limits(process), twice)
     address, payload = slot.address, task.slot.address + PAYLOAD
     values = (
         address, address + Slot.CHILD_CTRL, address + Slot.HOST_TID, child.tid, number,
@@ -106,7 +110,7 @@ def program(
 
 @functools.lru_cache(_FORMS_KEPT)
 def _template(
-    abi: Table, flags: int, brings: Brings, limits: tuple[bytes, bytes] | None
+    abi: Table, flags: int, brings: Brings, limits: tuple[bytes, bytes] | None, twice: bool
 ) -> Template:
     nr = abi.numbers
     made = Program()
@@ -139,7 +143,7 @@ def _template(
     if not flags & CLONE_THREAD:
         host_flags |= CLONE_PARENT
     child_tid, tls = Hole(_Value.CHILD_TID), Hole(_Value.TLS)
-    made.op(Op.CLONE, host_flags, 0, tid_at, child_tid, tls, slot, flags=Op.CHECKED)
+    made.op(Op.CLONE, host_flags, int(twice), tid_at, child_tid, tls, slot, flags=Op.CHECKED)
     made.do(nr["rt_sigprocmask"], _SIG_SETMASK, _block(made, _NO_SIGNALS), 0, 8)
     if flags & CLONE_PARENT_SETTID and not flags & CLONE_VM:
         made.op(Op.STORE32, parent_tid, tid)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from codegen.image import StubImage
     from kernel.fs.context import FsContext
     from kernel.fs.mounts import MountTable
+    from kernel.host.engines import Engine
     from kernel.patching import Translations
     from kernel.slot import SlotMemory
     from kernel.spec import ContainerSpec
@@ -75,10 +76,12 @@ class Container:
         stub: StubImage,
         mounts: MountTable,
         on_end: Callable[[int], None],
+        engine: Engine,
     ) -> None:
         self.spec = spec
         self.abi = abi
         self.stub = stub
+        self.engine = engine
         self.stub_fd = os.open(stub.path, os.O_RDONLY | os.O_CLOEXEC)
         self.translations: Translations | None = None
         self.capabilities = 0  # the bounding set of what starts from outside
@@ -103,7 +106,7 @@ class Container:
         self.ioctl_handler: Callable[..., Any] | None = None  # network requests (SIOC*)
         self.dispatcher = Dispatcher(self)
         self._reaper = Reaper(self)
-        self.ring = Ring(self.dispatcher.serve, self._reap)
+        self.ring = Ring(self.dispatcher.serve, self._reap, engine.host_kick)
         self.channels = Stock(self.ring.later)
         self.slots = SlotPool(SLOT_LIMIT)
         self._retired: list[tuple[SlotMemory, int, int]] = []
@@ -198,10 +201,11 @@ class Container:
             (os.POSIX_SPAWN_DUP2, process.channel.guest_end.fileno(), CTRL_FD),
             (os.POSIX_SPAWN_DUP2, self.ring.bell_fd, BELL_FD),
         ]
+        path, arguments = self.engine.command(str(self.stub.path))
         process.host_pid = os.posix_spawn(
-            self.stub.path,
-            ["ddock-guest"],
-            {},
+            path,
+            arguments,
+            self.engine.environment,
             file_actions=actions,
             setsid=True,
             setsigmask=host_signal.valid_signals(),

@@ -21,7 +21,6 @@ from codegen.layout import (
     BELLS_AWAKE,
     BELLS_FIRST,
     BELLS_SPIN,
-    KICK_SIGNAL,
     PAGE,
     Slot,
     State,
@@ -50,7 +49,10 @@ _GUEST_SPIN = 6000  # pauses; a request that takes long is parked and does not s
 class Ring:
     """A container's ring. `serve(task)` is called for each posted request."""
 
-    def __init__(self, serve: Callable[[Task], None], idle: Callable[[], None]) -> None:
+    def __init__(
+        self, serve: Callable[[Task], None], idle: Callable[[], None], kick_signal: int
+    ) -> None:
+        self._kick_signal = kick_signal
         self._serve = serve
         self._idle = idle
         self.bell_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -219,7 +221,7 @@ class Ring:
         """Take `task`'s thread out of native code: it will post DELIVER."""
         task.slot.words[_PENDING] = 1
         if task.host_tid:
-            tgkill(task.process.host_pid, task.host_tid, KICK_SIGNAL)
+            tgkill(task.process.host_pid, task.host_tid, self._kick_signal)
 
     @staticmethod
     def mark_pending(task: Task) -> None:

@@ -26,7 +26,9 @@ from kernel.confinement import Confinement
 from kernel.container import Container
 from kernel.control import Control
 from kernel.fs import namespace
+from kernel.host import engines
 from kernel.host.landlock import landlock_version
+from kernel.host.linux import become_subreaper
 from kernel.net.interfaces import socket_ioctl
 from kernel.net.network import Network
 from kernel.packets import Message, PacketChannel
@@ -39,7 +41,7 @@ _log = logging.getLogger("ddock.kernel")
 def warm_up() -> None:
     """Import and load everything a kernel needs: done once, in the zygote."""
     families.load()
-    tables.load("x86_64").syscalls  # noqa: B018 - decoded on first use
+    tables.load(engines.host_isa()).syscalls  # noqa: B018 - decoded on first use
     landlock_version()
 
 
@@ -82,7 +84,13 @@ async def _serve(
     except (OSError, ValueError) as error:
         await _refuse(sock, str(error))
         return
-    container = Container(spec, tables.load("x86_64"), stub, mounts, end)
+    engine = engines.find(spec.isa)
+    if engine is None:
+        await _refuse(sock, f"no engine for {spec.isa} guests on this host")
+        return
+    if engine.forks_twice:
+        become_subreaper()
+    container = Container(spec, tables.load(spec.isa), stub, mounts, end, engine)
     container.capabilities = docker_capabilities(spec.cap_add, spec.cap_drop, spec.privileged)
     if spec.address or spec.network == "host":  # none where only files are looked at
         container.network = Network(spec.address, spec.id, spec.network)

@@ -38,7 +38,7 @@ class Zygote:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._stubs: dict[str, tuple[StubImage, TranslationCache]] = {}
+        self._stubs: dict[tuple[str, str], tuple[StubImage, TranslationCache]] = {}
         self._kernels: dict[int, tuple[str, str]] = {}  # pid -> container id, runtime directory
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write)
@@ -91,7 +91,7 @@ class Zygote:
     def _boot(self, message: dict[str, Any], fds: list[int]) -> None:
         try:
             spec = ContainerSpec.from_dict(message["spec"])
-            stub, cache = self._stub(spec.cache)
+            stub, cache = self._stub(spec.cache, spec.isa)
             pid = os.fork()
         except Exception as error:  # noqa: BLE001 - told to the daemon
             _log.exception("boot failed")
@@ -123,14 +123,14 @@ class Zygote:
             logging.shutdown()
             os._exit(status)
 
-    def _stub(self, directory: str) -> tuple[StubImage, TranslationCache]:
-        """The stub and the translation cache of a cache directory, made on first use."""
-        found = self._stubs.get(directory)
+    def _stub(self, directory: str, isa: str) -> tuple[StubImage, TranslationCache]:
+        """An ISA's stub and the translation cache of a cache directory, made on first use."""
+        found = self._stubs.get((directory, isa))
         if found is None:
-            abi = tables.load("x86_64")
-            stub = build_stub("x86_64", abi.numbers, rows(abi), Path(directory))
+            abi = tables.load(isa)
+            stub = build_stub(isa, abi.numbers, rows(abi), Path(directory))
             found = stub, TranslationCache(directory, stub.entry, renew=True)
-            self._stubs[directory] = found
+            self._stubs[directory, isa] = found
         return found
 
 

@@ -24,6 +24,7 @@ _MACHINES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _EMULATORS = {"arm64": ("qemu-aarch64-static", "qemu-aarch64")}
 # QEMU gives guests the host's signals from the C library's SIGRTMIN (34) on, as its 32, 33, ...
 _QEMU_SIGNAL_SHIFT = 2
+_EMULATOR_VARIABLES = ("QEMU_PLUGIN",)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,18 @@ class Engine:
     emulator: str | None = None  # its path
     filtered: bool = True  # seccomp sees the guest's own calls
     host_kick: int = KICK_SIGNAL  # the host signal that reaches the stub as KICK_SIGNAL
+    forks_twice: bool = False  # its clone knows no CLONE_PARENT
+
+    def command(self, stub: str) -> tuple[str, list[str]]:
+        """What the host executes for a guest process: (file, arguments)."""
+        if self.emulator is None:
+            return stub, ["ddock-guest"]
+        return self.emulator, ["ddock-guest", stub]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The host environment of guest processes: none but the emulator's instrumentation."""
+        return {name: os.environ[name] for name in _EMULATOR_VARIABLES if name in os.environ}
 
 
 @cache
@@ -43,9 +56,10 @@ def find(isa: str) -> Engine | None:
     if isa == _MACHINES.get(os.uname().machine):
         return Engine(isa, "native") if isa == "x86_64" else None
     for name in _EMULATORS.get(isa, ()):
-        path = shutil.which(name)
+        path = os.environ.get("DDOCK_EMULATOR_" + isa.upper()) or shutil.which(name)
         if path is not None:
-            return Engine(isa, "emulated", path, False, KICK_SIGNAL + _QEMU_SIGNAL_SHIFT)
+            kick = KICK_SIGNAL + _QEMU_SIGNAL_SHIFT
+            return Engine(isa, "emulated", path, False, kick, forks_twice=True)
     return None
 
 

@@ -18,6 +18,7 @@ _FUTEX, _TGKILL, _PIDFD_OPEN, _PROCESS_VM_READV, _WAITID = 202, 234, 434, 310, 2
 if os.uname().machine == "aarch64":
     _FUTEX, _TGKILL, _PROCESS_VM_READV, _WAITID = 98, 131, 270, 95
 _FUTEX_WAKE = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _ONE = ctypes.c_ulong(1)
 _WNOHANG_WEXITED_WNOWAIT = 1 | 4 | 0x0100_0000
 _CLD_EXITED, _CLD_DUMPED = 1, 3
@@ -35,6 +36,11 @@ def futex_wake(address: int) -> int:
 def tgkill(pid: int, tid: int, signal: int) -> int:
     """Signal one host thread."""
     return _checked(_syscall(_TGKILL, pid, tid, signal))
+
+
+def become_subreaper() -> None:
+    """Orphans among our descendants become our children (prctl(2))."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
 
 
 class _Iovec(ctypes.Structure):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -287,13 +288,24 @@ async def _exec(task: Task, image: Image) -> Answer:
     process.channel.send_boot(task.slot, process.container.ring.page_fd)
     program = Program()
     base = task.slot.address + PAYLOAD
-    name = base + program.store(b"ddock-guest\0")
-    vector = base + program.store(struct.pack("<QQ", name, 0))
+    engine = process.container.engine
+    file, arguments = engine.command(str(process.container.stub.path))
+    variables = [f"{name}={value}" for name, value in engine.environment.items()]
+    strings = [base + program.store(os.fsencode(s) + b"\0") for s in (*arguments, *variables)]
+    count = len(arguments)
+    vector = base + program.store(
+        struct.pack(f"<{len(strings) + 2}Q", *strings[:count], 0, *strings[count:], 0)
+    )
+    environment = vector + 8 * (count + 1)
     blocked = base + program.store(_ALL_SIGNALS)
     none = base + program.store(_NO_SIGNALS)
     program.do(nr["rt_sigprocmask"], _SIG_SETMASK, blocked, 0, 8)
-    empty = process.container.stub.empty_string
-    program.do(nr["execveat"], STUB_FD, empty, vector, vector + 8, _AT_EMPTY_PATH)
+    if engine.emulator is None:
+        empty = process.container.stub.empty_string
+        program.do(nr["execveat"], STUB_FD, empty, vector, environment, _AT_EMPTY_PATH)
+    else:  # which has no execveat
+        path = base + program.store(os.fsencode(file) + b"\0")
+        program.do(nr["execve"], path, vector, environment)
     try:
         await task.run(program)
     except ProgramFailed as failed:

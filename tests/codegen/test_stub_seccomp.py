@@ -16,8 +16,8 @@ from codegen.layout import (
     SLOTS_BASE,
 )
 from codegen.seccomp_rules import ALLOW, TRAP
-from codegen.templates.x86_64.common import HostCall
 from codegen.templates.native import NATIVE
+from codegen.templates.x86_64.common import HostCall
 from tests.codegen.test_stub_machine import SITE, TABLE, address, stub
 
 FILTER = seccomp.build_filter(TABLE, empty_path=address("empty_string"))

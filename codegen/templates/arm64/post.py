@@ -7,6 +7,8 @@ are called keep x19..x28.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from codegen.asm.arm64 import (
     Reg,
     at,
@@ -334,7 +336,7 @@ def waiting(s: Stub) -> None:
     a.ret()
 
 
-def tables(s: Stub, rows: tuple[Row, ...] | list[Row]) -> None:
+def tables(s: Stub, rows: Sequence[Row]) -> None:
     """The marshal table, one row a number, and the doorbell's value."""
     a = s.a
     a.align(32, b"\0")
