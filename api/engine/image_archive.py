@@ -62,7 +62,7 @@ class _Saver:
             )
             yield from self._blob(manifest)
             entry = _descriptor(_MANIFEST, _sha256(manifest), len(manifest))
-            entry["platform"] = _platform_object(image.platform)
+            entry["platform"] = image.platform.to_json()
             for reference in references:
                 annotations = {
                     "io.containerd.image.name": f"{reference.repository}:{reference.tag}",
@@ -111,11 +111,6 @@ def _sha256(data: bytes) -> str:
 
 def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest, "size": size}
-
-
-def _platform_object(platform: Platform) -> dict[str, str]:
-    facts = {"architecture": platform.architecture, "os": platform.os}
-    return facts | ({"variant": platform.variant} if platform.variant else {})
 
 
 def _compact(value: Any) -> bytes:

@@ -65,6 +65,11 @@ class Platform:
             str(facts.get("variant") or ""),
         )
 
+    def to_json(self) -> dict[str, str]:
+        """The OCI platform object."""
+        facts = {"architecture": self.architecture, "os": self.os}
+        return facts | ({"variant": self.variant} if self.variant else {})
+
     @property
     def isa(self) -> str | None:
         """Whose instructions its programs have, a name in `tables`; None for what we never run."""
