@@ -58,7 +58,7 @@ def build_busybox(client: Client, name: str, platform: Platform | None) -> str:
     """Import busybox under a name; the image's id. Raises NoBusybox, ClientError."""
     isa = platform.isa if platform else engines.host_isa()
     if isa is None:
-        raise NoBusybox(f"not for {platform}")
+        raise NoBusybox(f"there is none for {platform}, only for linux/amd64 and linux/arm64")
     with tempfile.TemporaryDirectory(prefix="ddock-busybox-") as directory:
         scratch = Path(directory)
         binary = find_binary(scratch, isa)
