@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from api.engine.compression import decompressed
+from kernel.host import engines
 
 _PACKAGE = "busybox-static"
+_DEBIAN = {"x86_64": "amd64", "arm64": "arm64"}  # Debian's names of our ISAs
+_APT_ARCHITECTURE = ("APT::Architecture", "APT::Architectures")
 _AR_MAGIC = b"!<arch>\n"
 _DIRECTORIES = {
     "bin": 0o755,
@@ -67,12 +70,13 @@ class NoBusybox(Exception):
     """No static busybox can be had here; the message says what was tried."""
 
 
-def find_binary(scratch: Path) -> bytes:
-    """A static busybox: the package's, else the host's own. Raises NoBusybox."""
+def find_binary(scratch: Path, isa: str) -> bytes:
+    """A static busybox for an ISA: the package's, else the host's own. Raises NoBusybox."""
+    native = isa == engines.host_isa()
     tried = []
-    for source in (_from_package, _from_own_lists, _from_host):
+    for source in (_from_package, _from_own_lists, _from_host) if native else (_from_own_lists,):
         try:
-            return source(scratch)
+            return source(scratch, isa)
         except NoBusybox as error:
             tried.append(str(error))
     raise NoBusybox("; ".join(tried))
@@ -95,13 +99,17 @@ def root_tar(binary: bytes, applets: list[str]) -> bytes:
     return buffer.getvalue()
 
 
-def applets_of(binary: bytes, scratch: Path) -> list[str]:
-    """Where busybox's applets belong ("bin/ls", ...), asked of itself."""
+def applets_of(binary: bytes, scratch: Path, isa: str) -> list[str]:
+    """Where busybox's applets belong ("bin/ls", ...), asked of itself. Raises NoBusybox."""
+    engine = engines.find(isa)
+    if engine is None:
+        raise NoBusybox(f"this host has no engine for {isa} programs (see `ddock doctor`)")
     path = scratch / "busybox.run"
     path.write_bytes(binary)
     path.chmod(0o700)
+    command = [*([engine.emulator] if engine.emulator else []), os.fspath(path), "--list-full"]
     try:
-        listed = subprocess.run([path, "--list-full"], capture_output=True, check=True, timeout=30)
+        listed = subprocess.run(command, capture_output=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         raise NoBusybox(f"busybox does not run here: {error}") from None
     names = listed.stdout.decode().split()
@@ -109,23 +117,31 @@ def applets_of(binary: bytes, scratch: Path) -> list[str]:
     return [n if posixpath.dirname(n) in known else f"bin/{posixpath.basename(n)}" for n in names]
 
 
-def _from_package(scratch: Path) -> bytes:
+def _from_package(scratch: Path, _: str) -> bytes:
     return _download(scratch, [])
 
 
-def _from_own_lists(scratch: Path) -> bytes:
-    """The same with package lists of our own: a fresh machine may have none."""
+def _from_own_lists(scratch: Path, isa: str) -> bytes:
+    """The same with package lists of our own, which a fresh machine lacks as it does foreign ones.
+
+    Nothing is installed and no architecture is added to the host's: apt is told of another one for
+    this call, and that no package of it is installed.
+    """
     if shutil.which("apt-get") is None:
         raise NoBusybox("no apt-get")
     for name in ("lists/partial", "cache/archives/partial"):
         (scratch / name).mkdir(parents=True)
     settings = [f"Dir::State::lists={scratch}/lists", f"Dir::Cache={scratch}/cache"]
+    if isa != engines.host_isa():
+        (scratch / "status").touch()
+        settings.append(f"Dir::State::status={scratch}/status")
+        settings += [f"{name}={_DEBIAN[isa]}" for name in _APT_ARCHITECTURE]
     options = [word for setting in settings for word in ("-o", setting)]
     try:
         command = ["apt-get", *options, "-q", "update"]
         subprocess.run(command, capture_output=True, check=True, timeout=180)
     except (OSError, subprocess.SubprocessError):
-        raise NoBusybox("apt-get update fails") from None
+        raise NoBusybox(f"apt-get update fails for {_DEBIAN[isa]}") from None
     return _download(scratch, options)
 
 
@@ -166,7 +182,7 @@ def _ar_members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         file.read(size % 2)
 
 
-def _from_host(_: Path) -> bytes:
+def _from_host(_: Path, __: str) -> bytes:
     found = shutil.which("busybox")
     if found is None:
         raise NoBusybox("no busybox on this host")

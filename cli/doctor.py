@@ -8,6 +8,7 @@ import sys
 
 from api.daemon import daemon_pid
 from api.engine.home import Home
+from cli.engines_table import EngineRow, engine_rows
 from cli.host_checks import Finding, Level, all_findings
 
 _MARKS = {Level.GOOD: "ok  ", Level.LESS: "less", Level.BAD: "NO  "}
@@ -22,7 +23,9 @@ def main(home: Home, arguments: list[str]) -> int:
     counted = unimplemented(home)
     if options.json:
         checks = [finding.to_json() for finding in findings]
-        json.dump({"checks": checks, "unimplemented": counted}, sys.stdout, indent=1)
+        rows = [row.to_json() for row in engine_rows()]
+        report = {"checks": checks, "engines": rows, "unimplemented": counted}
+        json.dump(report, sys.stdout, indent=1)
         print()
     else:
         _print(home, findings, counted)
@@ -38,11 +41,20 @@ def unimplemented(home: Home) -> dict[str, int]:
         return {}
 
 
+def _print_engines(rows: list[EngineRow]) -> None:
+    wide = max(len(row.platform) for row in rows)
+    wider = max(len(row.value) for row in rows)
+    print("\nhow containers of each platform run here:")
+    for row in rows:
+        print(f"     {row.platform:{wide}}  {row.value:{wider}}  -> {row.consequence}")
+
+
 def _print(home: Home, findings: list[Finding], counted: dict[str, int]) -> None:
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         print(f"{_MARKS[finding.level]} {finding.name:{width}}  {finding.value}")
         print(f"     {'':{width}}  -> {finding.consequence}")
+    _print_engines(engine_rows())
     pid = daemon_pid(home)
     print(f"\nhome {home.root}, " + (f"daemon running (pid {pid})" if pid else "no daemon running"))
     if counted:

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from api.engine.home import Home
+from kernel.host import engines
 
 _LANDLOCK_CREATE_RULESET = 444  # the same number on x86_64 and arm64
 _LANDLOCK_VERSION = 1
@@ -59,10 +60,8 @@ def all_findings(home: Home) -> list[Finding]:
 def architecture() -> Finding:
     """The host's ISA and kernel."""
     machine, release = platform.machine(), platform.release()
-    good = sys.platform == "linux" and machine == "x86_64"
-    text = (
-        "x86_64 guests run natively" if good else "no guest runs here yet: x86_64 Linux is needed"
-    )
+    good = sys.platform == "linux" and any(engines.find(isa) for isa in engines.ISAS)
+    text = "guests can run here" if good else "no guest runs here yet: x86_64 Linux is needed"
     return Finding("host", Level.GOOD if good else Level.BAD, f"{machine}, Linux {release}", text)
 
 

@@ -18,6 +18,7 @@ from api.engine.home import Home
 from api.engine.image_import import DOCKER_VERSION
 from api.engine.images import Image, ImageStore
 from api.engine.lifecycle import Lifecycle
+from api.engine.platforms import host_platform, parse_platform
 from api.engine.references import parse_reference
 from api.engine.timestamps import now_ns, rfc3339
 
@@ -111,6 +112,7 @@ class Committer:
             "history": [*(parent.get("history") or []), step],
             "rootfs": {"type": "layers", "diff_ids": layers},
         }
-        config.setdefault("architecture", "amd64")
-        config.setdefault("os", "linux")
+        built = parse_platform(container.record.platform) or host_platform()
+        config.setdefault("architecture", built.architecture)
+        config.setdefault("os", built.os)
         return json.dumps(config, separators=(",", ":")).encode()

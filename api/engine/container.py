@@ -43,6 +43,7 @@ class Record:
     restart_count: int = 0
     stopped_by_user: bool = False
     networking: dict[str, Any] = field(default_factory=dict)
+    platform: str = "linux/amd64"  # the image's, kept even if the image goes
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:

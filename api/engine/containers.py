@@ -16,6 +16,7 @@ from api.engine.host_config import complete_host_config
 from api.engine.images import Image, ImageStore
 from api.engine.mounts import MountPoint, parse_bind, parse_mount, parse_tmpfs
 from api.engine.names import check_name, invent_name, new_id
+from api.engine.platforms import Platform, host_platform
 from api.engine.timestamps import now_ns
 from api.engine.volumes import VolumeStore
 
@@ -71,13 +72,13 @@ class ContainerStore:
         return {d for container in self._containers.values() for d in container.record.layers}
 
     def create(
-        self, request: dict[str, Any], name: str = "", platform: str = ""
+        self, request: dict[str, Any], name: str = "", platform: Platform | None = None
     ) -> tuple[Container, list[str]]:
         """Make a container and warnings about it. Raises EngineError; nothing is left then."""
         container_id = new_id()
         name = check_name(name) if name else invent_name(self._names)
-        image = self._image(str(request.get("Image") or ""))
-        warnings = check_platform(image, platform)
+        image = self._image(str(request.get("Image") or ""), platform)
+        warnings = [] if platform else platform_warnings(image)
         config = merge_config(request, image.settings)
         check_healthcheck(config)
         host, more = complete_host_config(request.get("HostConfig") or {})
@@ -89,6 +90,7 @@ class ContainerStore:
             image_id=image.id,
             image_name=config["Image"],
             layers=image.diff_ids,
+            platform=str(image.platform),
             config=config,
             host=host,
             mounts=self._mounts(config, host),
@@ -164,10 +166,10 @@ class ContainerStore:
                 " to reuse that name."
             )
 
-    def _image(self, name: str) -> Image:
+    def _image(self, name: str, platform: Platform | None) -> Image:
         if not name:
             raise InvalidParameter("no image specified")
-        return self._images.resolve(name)
+        return self._images.resolve_for(name, platform)
 
     def _mounts(self, config: dict[str, Any], host: dict[str, Any]) -> list[MountPoint]:
         chosen: dict[str, MountPoint] = {}
@@ -207,22 +209,16 @@ class ContainerStore:
         return points
 
 
-def check_platform(image: Image, platform: str) -> list[str]:
-    """Whether the image is of the wanted platform: warnings. Raises NotFound."""
-    built = str(image.config.get("architecture") or "amd64")
-    wanted = platform.split("/")[1] if "/" in platform else ""
-    if wanted and wanted != built:
-        raise NotFound(
-            f"image with reference {image.names()[0] if image.names() else image.id} was found but"
-            f" its platform (linux/{built}) does not match the specified platform ({platform})"
-        )
-    if built != "amd64" and not wanted:
-        warning = (
-            f"The requested image's platform (linux/{built}) does not match the detected host"
-            " platform (linux/amd64) and no specific platform was requested"
-        )
-        return [warning]
-    return []
+def platform_warnings(image: Image) -> list[str]:
+    """What to say when nobody chose a platform and the image is not for the host's."""
+    built, host = image.platform, host_platform()
+    if host.rank(built) is not None:
+        return []
+    warning = (
+        f"The requested image's platform ({built}) does not match the detected host platform"
+        f" ({host}) and no specific platform was requested"
+    )
+    return [warning]
 
 
 def _mark_lost(container: Container) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from api.engine.changes import apply_changes
 from api.engine.images import Image, ImageStore
+from api.engine.platforms import Platform, host_platform
 from api.engine.references import parse_reference
 from api.engine.timestamps import now_ns, rfc3339
 
@@ -15,7 +16,12 @@ DOCKER_VERSION = "28.2.2"
 
 
 def import_root(
-    store: ImageStore, archive: Path, *, comment: str, changes: list[str], platform: str = ""
+    store: ImageStore,
+    archive: Path,
+    *,
+    comment: str,
+    changes: list[str],
+    platform: Platform | None = None,
 ) -> bytes:
     """Store the tar as a layer and return the config of its image. Blocks: call it in a thread.
 
@@ -26,16 +32,18 @@ def import_root(
     with archive.open("rb") as file:
         layer = store.layers.add(file)
     created = rfc3339(now_ns())
+    built = platform or Platform("linux", host_platform().architecture)
     config = {
-        "architecture": architecture_of(platform),
+        "architecture": built.architecture,
         "comment": comment,
         "config": settings,
         "container_config": {},
         "created": created,
         "docker_version": DOCKER_VERSION,
         "history": [{"created": created, "comment": comment}],
-        "os": "linux",
+        "os": built.os,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+        **({"variant": built.variant} if built.variant else {}),
     }
     return json.dumps(config, separators=(",", ":")).encode()
 
@@ -47,9 +55,3 @@ def register(store: ImageStore, config: bytes, name: str) -> Image:
     if reference is not None:
         store.tag(image, reference)
     return image
-
-
-def architecture_of(platform: str) -> str:
-    """The architecture in `linux/arm64/v8`; ours when there is none."""
-    parts = platform.split("/")
-    return parts[1] if len(parts) > 1 else "amd64"

@@ -17,6 +17,7 @@ from api.engine.errors import Conflict, InvalidParameter, NotFound
 from api.engine.events import EventBus
 from api.engine.home import Home, read_json, write_atomically, write_json
 from api.engine.layers import LayerStore
+from api.engine.platforms import Platform
 from api.engine.references import Reference, parse_key, parse_reference
 from api.engine.timestamps import now_ns
 
@@ -41,6 +42,11 @@ class Image:
     def settings(self) -> dict[str, Any]:
         """The `config` object inside the config: Env, Cmd, ..."""
         return self.config.get("config") or {}
+
+    @property
+    def platform(self) -> Platform:
+        """What it was built for."""
+        return Platform.of(self.config)
 
     def names(self, *, digests: bool = False) -> list[str]:
         """Familiar tags (or digests) that point at this image, sorted."""
@@ -91,6 +97,15 @@ class ImageStore:
         if found is None:
             raise NotFound(f"No such image: {parse_reference(name).tagged().familiar}")
         return found
+
+    def resolve_for(self, name: str, platform: Platform | None) -> Image:
+        """As `resolve`; NotFound also when the image is not for a platform that is asked for."""
+        image = self.resolve(name)
+        if platform is not None and platform.rank(image.platform) is None:
+            is_id = image.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
+            shown = name if is_id else parse_reference(name).tagged().familiar
+            raise not_provided(shown, platform)
+        return image
 
     def add(self, config: bytes, *, parent: str = "") -> Image:
         """Register an image whose layers are stored. The id is the digest of `config`."""
@@ -211,6 +226,14 @@ class ImageStore:
         write_json(
             self._home.images / "index.json", {"images": images, "references": self._references}
         )
+
+
+def not_provided(name: str, platform: Platform) -> NotFound:
+    """The error for an image that is there, but not for this platform."""
+    return NotFound(
+        f"image with reference {name} was found but does not provide the specified platform"
+        f" ({platform})"
+    )
 
 
 def short(image_id: str) -> str:

@@ -10,6 +10,9 @@ from api.engine.config import argv_of, environment_of, parse_signal
 from api.engine.errors import EngineError, InvalidParameter
 from api.engine.host_config import parse_security_option
 from api.engine.mounts import MountPoint
+from api.engine.platforms import parse_platform
+from api.engine.start_errors import start_failure
+from kernel.host import engines
 from kernel.spec import ContainerSpec, MountEntry, UlimitEntry
 
 DEFAULT_STOP_SIGNAL = 15
@@ -26,6 +29,7 @@ def build_spec(
     mounts: list[MountPoint],
     cache: Path,
     address: str,
+    isa: str,
 ) -> ContainerSpec:
     """Everything the kernel must know. Raises InvalidParameter for a bind source that is gone."""
     options = [parse_security_option(option) for option in host["SecurityOpt"] or []]
@@ -65,7 +69,35 @@ def build_spec(
         runtime=os.fspath(directory / "run"),
         no_new_privileges=any(options),
         address=address,
+        isa=isa,
     )
+
+
+def isa_to_run(platform: str, program: str) -> str:
+    """The ISA of a platform's programs, for which this host has an engine. Raises StartFailed."""
+    isa = _isa(platform)
+    if isa is None:
+        why = "only linux/amd64 and linux/arm64 containers can run"
+    elif has_engine(isa):
+        return isa
+    elif isa == "arm64" and engines.host_isa() == "x86_64":
+        why = "this host has no engine for it, installing qemu-user-static provides one"
+    else:
+        why = "this host has no engine for it"
+    raise start_failure(f'exec: "{program}": exec format error: {platform}: {why}', 126)
+
+
+def isa_for_files(platform: str) -> str:
+    """The ISA of a kernel that only serves files: that needs no engine, so anything goes."""
+    isa = _isa(platform)
+    return isa if isa is not None and has_engine(isa) else engines.host_isa()
+
+
+def has_engine(isa: str) -> bool:
+    """Whether guests of an ISA can run here; an emulator may have come since the last look."""
+    if engines.find(isa) is None:
+        engines.find.cache_clear()
+    return engines.find(isa) is not None
 
 
 def stop_signal_of(config: dict[str, Any]) -> int:
@@ -103,6 +135,11 @@ def mount_entry(point: MountPoint) -> MountEntry:
         readonly=not point.writable,
         options=options,
     )
+
+
+def _isa(platform: str) -> str | None:
+    parsed = parse_platform(platform)
+    return parsed.isa if parsed is not None else None
 
 
 def _depth(point: MountPoint) -> int:

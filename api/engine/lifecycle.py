@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 
 from api.engine import tally
 from api.engine.addresses import AddressPool
+from api.engine.config import argv_of
 from api.engine.container import Container, LogSink
 from api.engine.errors import Conflict, EngineError, NotFound, NotModified
 from api.engine.events import EventBus
 from api.engine.health import HealthMonitor, parse_healthcheck
 from api.engine.home import Home
 from api.engine.images import ImageStore
-from api.engine.launch import build_spec, stop_signal_of
+from api.engine.launch import build_spec, isa_for_files, isa_to_run, stop_signal_of
 from api.engine.restart import RestartDecision, decide
 from api.engine.run import Exit, Run
 from api.engine.runtime import Kernel, KernelError, KernelGone, Runtime
@@ -95,8 +96,9 @@ class Lifecycle:
         host = container.host
         if host["NetworkMode"] not in _NETWORKS:
             raise NotFound(f"network {host['NetworkMode']} not found")
+        isa = isa_to_run(container.record.platform, argv_of(container.config)[0])
         container.address = self.addresses.take()
-        spec = self._spec(container)
+        spec = self._spec(container, isa)
         container.sinks.add(LogSink(container.log))
         rows, columns = host["ConsoleSize"] or (0, 0)
         try:
@@ -124,7 +126,8 @@ class Lifecycle:
         async with container.lock:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
-                kernel = await self.runtime.boot(self._spec(container), (null, null, null))
+                spec = self._spec(container, isa_for_files(container.record.platform))
+                kernel = await self.runtime.boot(spec, (null, null, null))
             finally:
                 os.close(null)
             try:
@@ -132,7 +135,7 @@ class Lifecycle:
             finally:
                 kernel.close()
 
-    def _spec(self, container: Container) -> ContainerSpec:
+    def _spec(self, container: Container, isa: str) -> ContainerSpec:
         for point in container.record.mounts:
             if point.type == "volume":
                 point.source = os.fspath(self.volumes.create(point.name).data)
@@ -151,6 +154,7 @@ class Lifecycle:
             mounts=container.record.mounts,
             cache=self.home.cache,
             address=container.address,
+            isa=isa,
         )
 
     async def _start_failed(self, container: Container, error: EngineError) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 
 from api.engine.errors import EngineError, InvalidParameter, NotFound
 from api.engine.home import Home, read_json, remove_tree
-from api.engine.images import Image, ImageStore
+from api.engine.images import Image, ImageStore, not_provided
+from api.engine.platforms import Platform, choose_manifest, host_platform
 from api.engine.references import Reference
 from api.engine.registry import DOCKER_LIST, OCI_INDEX, Credentials, Manifest, Registry
 from api.engine.timestamps import now_ns
 
 _PARALLEL = 3
 _PROGRESS_NS = 100_000_000
-_NATIVE = ("linux", "amd64")
 
 Message = dict[str, Any]
 
@@ -55,13 +55,13 @@ class Pull:
         store: ImageStore,
         home: Home,
         reference: Reference,
-        platform: str,
+        platform: Platform | None,
         credentials: Credentials,
     ) -> None:
         self._store = store
         self._home = home
         self._reference = reference
-        self._platform = _wanted_platform(platform)
+        self._platform = platform
         self._registry = Registry(reference, credentials, mirrors_of(home))
         self._stack = AsyncExitStack()
         self._top: Manifest | None = None
@@ -112,18 +112,19 @@ class Pull:
         fresh = image.id not in known
         verb = "Downloaded newer image" if fresh else "Image is up to date"
         self._messages.put_nowait({"status": f"Status: {verb} for {reference.familiar}"})
+        if self._platform is not None and self._platform.rank(image.platform) is None:
+            warning = f"WARNING: {not_provided(reference.familiar, self._platform)}"
+            self._messages.put_nowait({"status": warning})
 
     async def _choose(self, top: Manifest) -> Manifest:
         manifest = top
         for _ in range(3):  # an index may name an index
             if manifest.media_type not in (OCI_INDEX, DOCKER_LIST):
                 break
-            entry = choose_platform(manifest.content.get("manifests") or [], self._platform)
+            wanted = self._platform or host_platform()
+            entry = choose_manifest(manifest.content.get("manifests") or [], wanted)
             if entry is None:
-                raise NotFound(
-                    f"no matching manifest for {'/'.join(filter(None, self._platform))} in the"
-                    " manifest list entries"
-                )
+                raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
             manifest = await self._registry.manifest(str(entry["digest"]))
         if manifest.content.get("schemaVersion") != 2 or "config" not in manifest.content:
             raise EngineError(f"unsupported manifest format: {manifest.media_type}")
@@ -198,29 +199,3 @@ class Pull:
             self._messages.put_nowait(message)
         else:
             self._messages.put_nowait({**message, "progressDetail": detail or {}})
-
-
-def choose_platform(
-    manifests: list[dict[str, Any]], wanted: tuple[str, str, str]
-) -> dict[str, Any] | None:
-    """The entry for a platform; an exact variant wins, attestations are skipped."""
-    system, architecture, variant = wanted
-    fitting = []
-    for entry in manifests:
-        platform = entry.get("platform") or {}
-        if (platform.get("os"), platform.get("architecture")) == (system, architecture):
-            fitting.append((platform.get("variant") or "", entry))
-    exact = [entry for own, entry in fitting if own == variant]
-    if variant and not exact:
-        return None
-    return exact[0] if exact else fitting[0][1] if fitting else None
-
-
-def _wanted_platform(platform: str) -> tuple[str, str, str]:
-    parts = platform.lower().split("/") if platform else []
-    if len(parts) == 1:
-        parts = [_NATIVE[0], parts[0]] if parts[0] != "linux" else [*_NATIVE]
-    system, architecture, variant = (*parts, "", "", "")[:3]
-    aliases = {"x86_64": "amd64", "aarch64": "arm64"}
-    architecture = aliases.get(architecture, architecture) or _NATIVE[1]
-    return system or _NATIVE[0], architecture, "" if architecture == "arm64" else variant

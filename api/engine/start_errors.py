@@ -38,4 +38,9 @@ def translate_start_error(error: KernelError) -> EngineError:
         suffix, code = "", 128
     else:
         return EngineError(f"{_OCI}: {text}: unknown")
-    return StartFailed(f"{_OCI}: {text}: unknown{suffix}", code)
+    return start_failure(text, code, suffix)
+
+
+def start_failure(text: str, exit_code: int, hint: str = "") -> StartFailed:
+    """The error with Docker's words around what went wrong."""
+    return StartFailed(f"{_OCI}: {text}: unknown{hint}", exit_code)

@@ -14,6 +14,7 @@ from api.engine.errors import InvalidParameter
 from api.engine.host_config import check_resources, complete_host_config
 from api.engine.inspect import inspect_container, list_entry, size_of_upper
 from api.engine.listing import FILTERS, select
+from api.engine.platforms import parse_platform
 from api.engine.timestamps import now_ns, parse_time
 from api.params import Filters, flag, integer, json_body, text
 from api.responses import complete, empty, json_response
@@ -39,7 +40,8 @@ async def create_container() -> Response:
     request = await json_body()
     if not request:
         raise InvalidParameter("config cannot be empty in order to create a container")
-    container, warnings = engine().containers.create(request, text("name"), text("platform"))
+    platform = parse_platform(text("platform"))
+    container, warnings = engine().containers.create(request, text("name"), platform)
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
 

@@ -11,8 +11,10 @@ from quart import Blueprint, Response, request
 
 from api.app import engine
 from api.engine.errors import EngineError, InvalidParameter
-from api.engine.image_archive import load_archive, save_archive
+from api.engine.image_archive import save_archive
 from api.engine.image_import import import_root, register
+from api.engine.image_load import load_archive
+from api.engine.platforms import parse_platform, parse_platform_json
 from api.engine.references import parse_reference
 from api.params import flag, text
 from api.responses import complete, in_thread, json_line, json_response, stream
@@ -53,13 +55,14 @@ async def commit() -> Response:
 @bp.post("/images/load")
 async def load() -> Response:
     """ImageLoad: what `docker save` wrote."""
+    platform = parse_platform_json(text("platform"))
     archive = await spool()
     images = engine().images
 
     async def progress() -> AsyncIterator[bytes]:
         try:
             try:
-                loaded = await asyncio.to_thread(load_archive, images, archive)
+                loaded = await asyncio.to_thread(load_archive, images, archive, platform)
             finally:
                 archive.unlink(missing_ok=True)
             for line in loaded.register(images):
@@ -76,13 +79,19 @@ async def save_several() -> Response:
     names = [name for value in request.args.getlist("names") for name in value.split(",")]
     if not names:
         raise InvalidParameter("no image names given")
-    return stream(in_thread(save_archive(engine().images, names)), "application/x-tar")
+    return _saved(names)
 
 
 @bp.get("/images/<path:name>/get")
 async def save_one(name: str) -> Response:
     """ImageGet."""
-    return stream(in_thread(save_archive(engine().images, [name])), "application/x-tar")
+    return _saved([name])
+
+
+def _saved(names: list[str]) -> Response:
+    platform = parse_platform_json(text("platform"))
+    archive = save_archive(engine().images, names, platform)
+    return stream(in_thread(archive), "application/x-tar")
 
 
 async def _import() -> Response:
@@ -92,6 +101,7 @@ async def _import() -> Response:
     name = f"{repository}:{tag}" if tag else repository
     if name:
         parse_reference(name)
+    platform = parse_platform(text("platform"))
     archive = await spool()
     images = engine().images
     try:
@@ -101,7 +111,7 @@ async def _import() -> Response:
             archive,
             comment=text("message") or "Imported from -",
             changes=request.args.getlist("changes"),
-            platform=text("platform"),
+            platform=platform,
         )
     finally:
         archive.unlink(missing_ok=True)
@@ -121,7 +131,7 @@ async def _pull() -> Response:
         engine().images,
         engine().home,
         reference.tagged(),
-        text("platform"),
+        parse_platform(text("platform")),
         credentials_from_header(request.headers.get("X-Registry-Auth", "")),
     )
 

@@ -11,6 +11,7 @@ from quart import Blueprint, Response
 from api.app import engine
 from api.engine.errors import EngineError, InvalidParameter
 from api.engine.images import Image, created_text
+from api.engine.platforms import parse_platform_json
 from api.engine.references import parse_reference, valid_tag
 from api.engine.timestamps import parse_time, rfc3339
 from api.params import Filters, flag, text
@@ -35,8 +36,8 @@ async def list_images() -> Response:
 @bp.get("/images/<path:name>/json")
 async def inspect(name: str) -> Response:
     """ImageInspect."""
-    image = engine().images.resolve(name)
-    config = image.config
+    image = engine().images.resolve_for(name, parse_platform_json(text("platform")))
+    config, platform = image.config, image.platform
     return json_response(
         {
             "Id": image.id,
@@ -48,9 +49,9 @@ async def inspect(name: str) -> Response:
             "DockerVersion": config.get("docker_version") or "",
             "Author": config.get("author") or "",
             "Config": image.settings,
-            "Architecture": config.get("architecture") or "amd64",
-            **({"Variant": config["variant"]} if config.get("variant") else {}),
-            "Os": config.get("os") or "linux",
+            "Architecture": platform.architecture,
+            **({"Variant": platform.variant} if platform.variant else {}),
+            "Os": platform.os,
             "Size": image.size_bytes,
             "GraphDriver": {"Data": _graph(image), "Name": "ddock"},
             "RootFS": {"Type": "layers", "Layers": image.diff_ids},
@@ -62,7 +63,7 @@ async def inspect(name: str) -> Response:
 @bp.get("/images/<path:name>/history")
 async def history(name: str) -> Response:
     """ImageHistory: newest first; only the top entry has an id that exists."""
-    image = engine().images.resolve(name)
+    image = engine().images.resolve_for(name, parse_platform_json(text("platform")))
     layers = iter(image.diff_ids)
     entries: list[dict[str, Any]] = []
     for step in image.config.get("history") or []:

@@ -17,6 +17,7 @@ import pytest
 from cli.__main__ import main
 from cli.busybox import NoBusybox, applets_of, data_archive, find_binary, root_tar
 from cli.host_checks import all_findings
+from kernel.host import engines
 from tests.api.support import Daemon, eventually, member_of, output_of
 
 
@@ -140,6 +141,8 @@ def test_doctor_looks_at_everything(ddock: Ddock, daemon: Daemon) -> None:
         (daemon.home.run / "unimplemented.json").unlink()
     names = {check["name"] for check in report["checks"]}
     assert {"seccomp", "Landlock", "cgroup v2", "limits", "user xattrs", "FSGSBASE"} <= names
+    assert {row["isa"]: row["kind"] for row in report["engines"]}[engines.host_isa()] == "native"
+    assert "how containers of each platform run here" in text
     assert report["unimplemented"] == {"quotactl": 3}
     assert "quotactl" in text
     assert f"daemon running (pid {daemon.pid})" in text
@@ -191,12 +194,12 @@ def test_a_debian_package_is_unpacked_without_dpkg() -> Any:
 def test_what_was_tried_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(NoBusybox, match="no apt-get; no apt-get; no busybox on this host"):
-        find_binary(tmp_path)
+        find_binary(tmp_path, engines.host_isa())
 
 
 def test_a_binary_that_does_not_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(NoBusybox, match="does not run here"):
-        applets_of(BINARY, tmp_path)
+        applets_of(BINARY, tmp_path, engines.host_isa())
 
 
 def test_bootstrap_is_content_with_what_is_there(ddock: Ddock) -> None:
@@ -214,11 +217,19 @@ def test_bootstrap_builds_an_image(
     own_daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DDOCK_HOME", str(own_daemon.home.root))
-    monkeypatch.setattr("cli.bootstrap.find_binary", lambda _: BINARY)
+    monkeypatch.setattr("cli.bootstrap.find_binary", lambda *_: BINARY)
     monkeypatch.setattr("cli.bootstrap.applets_of", lambda *_: ["bin/sh"])
     own_daemon.client.request("DELETE", "/images/busybox")
     assert main(["image", "bootstrap", "--offline", "busybox"]) == 0
     assert "made busybox:latest from the host's packages" in capsys.readouterr().out
     image = own_daemon.client.request("GET", "/images/busybox/json")
     assert image["Config"]["Cmd"] == ["sh"]
+    words = ["image", "bootstrap", "--offline", "busybox:arm64", "--platform", "linux/arm64"]
+    assert main(words) == 0
+    assert "made busybox:arm64 for linux/arm64" in capsys.readouterr().out
+    arm64 = own_daemon.client.request("GET", "/images/busybox:arm64/json")
+    assert arm64["Architecture"] == "arm64"
+    assert main(words) == 0
+    assert "busybox:arm64 is there already" in capsys.readouterr().out
+    assert main([*words[:3], "busybox:s390x", "--platform", "linux/s390x"]) == 1
     eventually(lambda: not list(own_daemon.home.tmp.iterdir()))

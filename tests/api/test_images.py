@@ -444,14 +444,3 @@ def test_a_bad_commit_leaves_nothing(daemon: Daemon) -> None:
             daemon.client.request("POST", "/commit", {"container": container, **query})
     assert len(images(daemon)) == 1
     assert daemon.status(container) == "running"
-
-
-def test_another_platform_is_named(daemon: Daemon) -> None:
-    import_tar(daemon, tar_of(FILES), platform="linux/arm64")
-    body = {"Image": "imp:1", "Cmd": ["true"]}
-    answer = daemon.client.request("POST", "/containers/create", None, body)
-    assert "platform (linux/arm64) does not match the detected host" in answer["Warnings"][0]
-    query = {"platform": "linux/amd64"}
-    with pytest.raises(ClientError, match="does not match the specified platform") as caught:
-        daemon.client.request("POST", "/containers/create", query, body)
-    assert caught.value.status == 404
