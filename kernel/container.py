@@ -42,15 +42,16 @@ from kernel.signals.state import (
 )
 from kernel.slot import SlotPool
 from kernel.task import Task, Waiter
+from kernel.texts import Untouched
 
 if TYPE_CHECKING:
     from codegen.image import StubImage
     from kernel.fs.context import FsContext
     from kernel.fs.mounts import MountTable
     from kernel.host.engines import Engine
-    from kernel.patching import Translations
     from kernel.slot import SlotMemory
     from kernel.spec import ContainerSpec
+    from kernel.texts import TextPolicy
     from tables import Table
 
 _EAGAIN = 11
@@ -83,7 +84,7 @@ class Container:
         self.stub = stub
         self.engine = engine
         self.stub_fd = os.open(stub.path, os.O_RDONLY | os.O_CLOEXEC)
-        self.translations: Translations | None = None
+        self.translations: TextPolicy = Untouched()
         self.capabilities = 0  # the bounding set of what starts from outside
         self.mounts = mounts
         self.hostname = spec.hostname.encode()

@@ -75,7 +75,7 @@ class Dispatcher:
         process = task.process
         if process.unsettled:
             process.settle()
-        if q[_TRAPS] != task.traps_seen and self._container.translations is not None:
+        if q[_TRAPS] != task.traps_seen:
             self._container.translations.trapped(task)
         nr = q[_NR]
         if nr >= Request.FIRST:

@@ -18,7 +18,7 @@ from kernel import elf
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
 from kernel.limits import NOFILE, enforce
-from kernel.patching import Texts, map_low_tables, map_patched
+from kernel.patching import Texts
 from kernel.reply import Program
 from kernel.robust import forget as forget_robust_list
 from kernel.signals.state import SIGCHLD
@@ -33,7 +33,7 @@ _SCRIPT_DEPTH = 5  # Linux: BINPRM_MAX_RECURSION
 _SHEBANG_MAX = 256
 _ARG_MAX_BYTES = 2 << 20
 _PROT = {0: 0, 1: 4, 2: 2, 3: 6, 4: 1, 5: 5, 6: 3, 7: 7}  # PF_* bits -> PROT_* bits
-_PRIVATE_FIXED, _PRIVATE_FIXED_ANON = 0x12, 0x32
+_PRIVATE_FIXED_ANON = 0x32
 _AT = {
     "NULL": 0, "PHDR": 3, "PHENT": 4, "PHNUM": 5, "PAGESZ": 6, "BASE": 7, "FLAGS": 8, "ENTRY": 9,
     "UID": 11, "EUID": 12, "GID": 13, "EGID": 14, "PLATFORM": 15, "HWCAP": 16, "CLKTCK": 17,
@@ -203,9 +203,9 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     parsed = image.executable.parse(task.isa.elf_machine)
     fixed_low = parsed.kind == elf.ET_EXEC and parsed.low < LOW_END and parsed.high > JUMP_TABLE
     if not fixed_low:
-        map_low_tables(task, program)
+        process.container.translations.begin(task, program)
     bias = 0 if parsed.kind == elf.ET_EXEC else _random_page(0x5555_5555_4000, 28)
-    _map(task, program, image.executable, parsed, bias)
+    high = _map(task, program, image.executable, parsed, bias)
     entry = parsed.entry + bias
     base = 0
     if image.interpreter is not None:
@@ -215,7 +215,6 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
         base = 0 if loader.kind == elf.ET_EXEC else _random_page(0x7D00_0000_0000, 28)
         _map(task, program, image.interpreter, loader, base)
         entry = loader.entry + base
-    high = (parsed.high + bias + _PAGE - 1) & -_PAGE
     if parsed.kind == elf.ET_EXEC and high <= LOW_END:
         high = LOW_END
     process.brk_start = process.brk_end = high + (random.getrandbits(13) << 12)
@@ -240,9 +239,14 @@ def _random_page(base: int, bits: int) -> int:
     return base + (random.getrandbits(bits) << 12)
 
 
-def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: int) -> None:
-    """Map every segment of `file` at `bias` (elf(5); the host's elf_map does the same)."""
+def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: int) -> int:
+    """Map every segment of `file` at `bias` (elf(5); the host's elf_map does the same).
+
+    Returns where free memory begins behind it.
+    """
     nr = task.abi.numbers
+    texts = task.process.container.translations
+    room = (parsed.high + bias + _PAGE - 1) & -_PAGE
     fd = task.process.channel.give(task, program, os.dup(file.fd), True)
     for segment in parsed.segments:
         start = (segment.address + bias) & -_PAGE
@@ -257,18 +261,17 @@ def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: 
             length = segment.file_size + skew
             offset = segment.offset - skew
             page_end = (file_end + _PAGE - 1) & -_PAGE
-            text = segment.flags & elf.PF_X and not segment.flags & elf.PF_W
-            program.do(nr["mmap"], start, length, prot, _PRIVATE_FIXED, fd, offset)
-            if text:
-                map_patched(task, program, file.fd, start, length, offset, prot)
+            room = texts.map_segment(
+                task, program, (fd, file.fd), (start, length, offset), prot, room
+            )
             if memory_end > file_end and prot & 2 and page_end > file_end:
                 program.copy_out(file_end, bytes(page_end - file_end))
         if memory_end > page_end:
-            program.do(
-                nr["mmap"], page_end, memory_end - page_end, prot, _PRIVATE_FIXED_ANON,
-                (1 << 64) - 1, 0,
-            )  # fmt: skip
+            length = memory_end - page_end
+            granted = texts.granted(task.process, page_end, length, prot)
+            program.do(nr["mmap"], page_end, length, granted, _PRIVATE_FIXED_ANON, (1 << 64) - 1, 0)
     program.do(nr["close"], fd)
+    return room
 
 
 def _stack(

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from codegen.layout import JUMP_TABLE, RETURN_TABLE, Slot
 from codegen.site_table import RETURN_TABLE_SIZE, SIZE
 from kernel.reply import Program, Reply
+from kernel.texts import MAP_PRIVATE_FIXED, Untouched
 
 if TYPE_CHECKING:
     from codegen.cache import TranslationCache
     from codegen.cache_texts import FileText
     from kernel.container import Container
     from kernel.reply import Answer
+    from kernel.scanned import Scanned
     from kernel.task import Task
 
-_MAP_SHARED_FIXED, _MAP_PRIVATE_FIXED, _MAP_PRIVATE_FIXED_ANON = 0x11, 0x12, 0x32
-_MAP_PRIVATE = 2
+_MAP_SHARED_FIXED, _MAP_PRIVATE_FIXED_ANON = 0x11, 0x32
+_MAP_PRIVATE, _MAP_ANONYMOUS = 2, 0x20
+_PROT_WRITE, _PROT_EXEC = 2, 4
 _READ_EXEC, _READ_WRITE = 5, 3
 _NO_FD = (1 << 64) - 1
 _PAGE = 4096
@@ -44,19 +47,21 @@ class Mapping(NamedTuple):
 
 @dataclass
 class Texts:
-    """A process's executable file mappings."""
+    """A process's executable mappings, as its container's text policy keeps them."""
 
     patchable: bool = False  # the site table is mapped
     mappings: list[Mapping] = field(default_factory=list)
     bases: dict[FileText, int] = field(default_factory=dict)  # where each patched file lies
+    scanned: Scanned | None = None  # kernel.scanning's
 
     def copy(self) -> Texts:
         """For a forked child."""
-        return Texts(self.patchable, list(self.mappings), dict(self.bases))
+        looked_at = self.scanned.copy() if self.scanned is not None else None
+        return Texts(self.patchable, list(self.mappings), dict(self.bases), looked_at)
 
 
-class Translations:
-    """A container's use of the translation cache."""
+class Translations(Untouched):
+    """A container's use of the translation cache: the text policy where every call traps."""
 
     def __init__(self, container: Container, cache: TranslationCache) -> None:
         self._container = container
@@ -112,6 +117,91 @@ class Translations:
             os.close(self._files.pop(text))
         self._flush_soon()
 
+    def begin(self, task: Task, program: Program) -> None:
+        """While loading: map what patched sites jump through."""
+        fd = self.cache.site_table_fd()
+        if fd is None:
+            return
+        nr = task.abi.numbers
+        got = task.process.channel.give(task, program, os.dup(fd), True)
+        program.do(nr["mmap"], JUMP_TABLE, SIZE, _READ_EXEC, _MAP_SHARED_FIXED, got, 0)
+        program.do(
+            nr["mmap"], RETURN_TABLE, RETURN_TABLE_SIZE, _READ_WRITE, _MAP_PRIVATE_FIXED_ANON,
+            _NO_FD, 0,
+        )  # fmt: skip
+        program.do(nr["close"], got)
+        task.process.texts.patchable = True
+
+    def map_segment(
+        self,
+        task: Task,
+        program: Program,
+        files: tuple[int, int],
+        where: tuple[int, int, int],
+        prot: int,
+        room: int,
+    ) -> int:
+        """While loading: the file's own pages, then patched text over them."""
+        super().map_segment(task, program, files, where, prot, room)
+        if prot & _PROT_EXEC and not prot & _PROT_WRITE:
+            start, length, offset = where
+            self._map_patched(task, program, files[1], start, length, offset, prot)
+        return room
+
+    def _map_patched(
+        self,
+        task: Task,
+        program: Program,
+        fd: int,
+        start: int,
+        length: int,
+        offset: int,
+        prot: int,
+    ) -> bool:
+        """After `fd` was mapped at `start`: map patched text over it; False if there is none."""
+        text = self.known(fd)
+        if text is None:
+            return False
+        texts = task.process.texts
+        base = start - offset
+        texts.mappings.append(Mapping(start, start + length, base, text))
+        patched = text.patched
+        if patched is None or not texts.patchable or texts.bases.setdefault(text, base) != base:
+            return False
+        part = patched.part_of(offset, length)
+        if part is None:
+            return False
+        try:
+            copy = os.dup(patched.fd)
+        except OSError:
+            return False
+        distance, text_offset, size = part
+        nr = task.abi.numbers
+        got = task.process.channel.give(task, program, copy, True)
+        program.do(nr["mmap"], start + distance, size, prot, MAP_PRIVATE_FIXED, got, text_offset)
+        program.do(nr["close"], got)
+        for address, block in patched.return_addresses(base):
+            program.copy_out(address, block)
+        return True
+
+    async def mmap(
+        self, task: Task, addr: int, length: int, prot: int, flags: int, fd: int, off: int
+    ) -> Answer:
+        """mmap(2) of executable file pages: as asked, then patched text over it."""
+        shared = not flags & _MAP_PRIVATE
+        if flags & _MAP_ANONYMOUS or prot & _PROT_WRITE or shared or off % _PAGE:
+            return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
+        start = await task.hostcall("mmap", addr, length, prot, flags, fd, off)
+        taken = await task.take_fd(fd)
+        try:
+            program = Program()
+            patched = self._map_patched(task, program, taken, start, length, off, prot)
+        finally:
+            os.close(taken)
+        if patched:
+            await task.run(program)
+        return start
+
     async def close(self) -> None:
         """Patch what was recorded and give everything back."""
         if self._flush is not None:
@@ -123,70 +213,3 @@ class Translations:
         for fd in self._files.values():
             os.close(fd)
         self._files.clear()
-
-
-def map_low_tables(task: Task, program: Program) -> None:
-    """While loading: map what patched sites jump through."""
-    translations = task.process.container.translations
-    fd = translations.cache.site_table_fd() if translations is not None else None
-    if fd is None:
-        return
-    nr = task.abi.numbers
-    got = task.process.channel.give(task, program, os.dup(fd), True)
-    program.do(nr["mmap"], JUMP_TABLE, SIZE, _READ_EXEC, _MAP_SHARED_FIXED, got, 0)
-    program.do(
-        nr["mmap"], RETURN_TABLE, RETURN_TABLE_SIZE, _READ_WRITE, _MAP_PRIVATE_FIXED_ANON, _NO_FD, 0
-    )
-    program.do(nr["close"], got)
-    task.process.texts.patchable = True
-
-
-def map_patched(
-    task: Task, program: Program, fd: int, start: int, length: int, offset: int, prot: int
-) -> bool:
-    """After `fd` was mapped at `start`: map patched text over it; False if there is none."""
-    translations = task.process.container.translations
-    if translations is None:
-        return False
-    text = translations.known(fd)
-    if text is None:
-        return False
-    texts = task.process.texts
-    base = start - offset
-    texts.mappings.append(Mapping(start, start + length, base, text))
-    patched = text.patched
-    if patched is None or not texts.patchable or texts.bases.setdefault(text, base) != base:
-        return False
-    part = patched.part_of(offset, length)
-    if part is None:
-        return False
-    try:
-        copy = os.dup(patched.fd)
-    except OSError:
-        return False
-    distance, text_offset, size = part
-    nr = task.abi.numbers
-    got = task.process.channel.give(task, program, copy, True)
-    program.do(nr["mmap"], start + distance, size, prot, _MAP_PRIVATE_FIXED, got, text_offset)
-    program.do(nr["close"], got)
-    for address, block in patched.return_addresses(base):
-        program.copy_out(address, block)
-    return True
-
-
-async def map_text(
-    task: Task, addr: int, length: int, prot: int, flags: int, fd: int, off: int
-) -> Answer:
-    """mmap(2) of executable file pages: as asked, then patched text over it."""
-    if task.process.container.translations is None or not flags & _MAP_PRIVATE or off % _PAGE:
-        return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
-    start = await task.hostcall("mmap", addr, length, prot, flags, fd, off)
-    taken = await task.take_fd(fd)
-    try:
-        program = Program()
-        patched = map_patched(task, program, taken, start, length, off, prot)
-    finally:
-        os.close(taken)
-    if patched:
-        await task.run(program)
-    return start

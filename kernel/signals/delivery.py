@@ -88,8 +88,19 @@ async def deliver(task: Task) -> None:
         _log.error("stub of pid %d faulted at %#x", task.process.pid, host.instruction_pointer)
         task.process.container.kill(task.process, SIGSEGV)
         return
+    interruptions = task.process.container.translations.interruptions
+    if interruptions is not None and reason != Reason.FAULT:
+        await interruptions.settle(task, host)
     if reason == Reason.FAULT:
-        _fault(task, q[_ARGS], q[_ARGS + 1])
+        raw = _fault_info(task, q[_ARGS + 1])
+        if interruptions is not None:
+            code, address = struct.unpack_from("<i4xQ", raw, 8)
+            outcome = await interruptions.fault(task, host, q[_ARGS], code, address)
+            if not outcome.again:
+                _continue(task, host)
+                return
+        if interruptions is None or outcome.theirs:
+            _fault(task, q[_ARGS], raw)
     elif reason == Reason.SIGRETURN:
         await _sigreturn(task, host)
     elif reason == Reason.BEFORE:
@@ -137,6 +148,11 @@ async def _next_signals(task: Task, host: HostFrame, restart_nr: int) -> None:
     if task.saved_mask is not None and not frames_made:
         task.blocked, task.saved_mask = task.saved_mask, None
     await _run_errands(task)
+    _continue(task, host)
+
+
+def _continue(task: Task, host: HostFrame) -> None:
+    """Let the thread go on in `host`."""
     host.save()
     program = Program()
     program.op(Op.RETURN)
@@ -247,12 +263,16 @@ async def _sigreturn(task: Task, host: HostFrame) -> None:
         task.alt_stack = guest.alt_stack
 
 
-def _fault(task: Task, signal: int, info_address: int) -> None:
-    """The host's siginfo of a synchronous fault is the guest's, byte for byte."""
+def _fault_info(task: Task, address: int) -> bytes:
+    """The host's siginfo in the slot."""
     try:
-        raw = task.slot.read(info_address, 128)
+        return task.slot.read(address, 128)
     except ValueError:
-        raw = bytes(128)
+        return bytes(128)
+
+
+def _fault(task: Task, signal: int, raw: bytes) -> None:
+    """The host's siginfo of a synchronous fault is the guest's, byte for byte."""
     code, error = struct.unpack_from("<i", raw, 8)[0], struct.unpack_from("<i", raw, 4)[0]
     _force(task, Info(signal & 63, code, error, raw[16:]))
 

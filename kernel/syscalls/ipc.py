@@ -66,6 +66,8 @@ async def shmat(task: Task, shmid: Int, shmaddr: Pointer, shmflg: Int) -> Answer
         want |= WRITE
         protection |= _PROT_WRITE
     if shmflg & _SHM_EXEC:
+        if not task.process.container.translations.shares:
+            return -errno.EACCES
         want |= 1
         protection |= _PROT_EXEC
     segment.check(task.credentials, want)

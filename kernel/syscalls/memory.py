@@ -4,13 +4,12 @@ import errno
 
 from codegen.layout import STUB_BASE, STUB_END, STUB_FDS, Op
 from kernel.abi import Fd, Flags, Offset, Pointer, Size, ULong
-from kernel.patching import map_text
 from kernel.reply import Answer, Program, Reply
 from kernel.syscalls.declare import syscall
 from kernel.task import Task
 
 _PAGE = 4096
-_PROT_EXEC, _PROT_WRITE = 4, 2
+_PROT_EXEC = 4
 _MAP_FIXED, _MAP_FIXED_NOREPLACE, _MAP_ANONYMOUS = 0x10, 0x10_0000, 0x20
 _PRIVATE_FIXED_ANON = 0x32
 _MREMAP_FIXED = 2
@@ -71,23 +70,27 @@ async def mmap(
             return -errno.EBADF
         if task.process.files.get(fd) is not None:
             return -errno.ENODEV
-    if flags & _MAP_ANONYMOUS or not prot & _PROT_EXEC or prot & _PROT_WRITE:
+    if not prot & _PROT_EXEC:
         return Reply.hostcall("mmap", addr, len, prot, flags, fd, off)
-    return await map_text(task, addr, len, prot, flags, fd, off)
+    texts = task.process.container.translations
+    return await texts.mmap(task, addr, len, prot, flags, fd, off)
 
 
 @syscall()
 def munmap(task: Task, addr: Pointer, len: Size) -> Answer:
     """munmap(2) of a range that reaches into the stub's."""
-    return -errno.EINVAL if touches_stub(addr, len) else Reply.hostcall("munmap", addr, len)
+    if touches_stub(addr, len):
+        return -errno.EINVAL
+    task.process.container.translations.unmapped(task.process, addr, len)
+    return Reply.hostcall("munmap", addr, len)
 
 
 @syscall()
-def mprotect(task: Task, start: Pointer, len: Size, prot: ULong) -> Answer:
-    """mprotect(2) of a range that reaches into the stub's."""
+async def mprotect(task: Task, start: Pointer, len: Size, prot: ULong) -> Answer:
+    """mprotect(2) of a range that reaches into the stub's, or is to become executable."""
     if touches_stub(start, len):
         return -errno.ENOMEM
-    return Reply.hostcall("mprotect", start, len, prot)
+    return await task.process.container.translations.mprotect(task, start, len, prot)
 
 
 @syscall()

@@ -1,0 +1,152 @@
+"""arm64 text whose system calls and writes of the thread pointer go to the stub, without traps.
+
+For engines under which nothing traps. Each *site*, `svc` or `msr tpidr_el0, Xt`, is one word and
+becomes one word, `b T`. T is a trampoline (codegen.layout.Trampoline) in an *area* within reach of
+its text. Text and area depend on the distance between them and on nothing else but the stub, so one
+copy serves every address and every process.
+
+Why a program cannot tell, and what remains:
+
+1. Instructions are aligned words, so a site is found by its value alone and no instruction hides
+   inside others. Whoever arrives at the site, from wherever, takes the branch.
+2. A trampoline stores below the stack pointer, where arm64 has no red zone (AAPCS64), and moves it
+   nowhere. Registers: x17 and x30 come back from the slot; `svc` changes x0 only. The branch back
+   is direct: no register holds the return address.
+3. A stack pointer that leads nowhere (a thread that has unmapped its own stack) faults at T's first
+   word, before anything has changed: the kernel then does T's work
+   (kernel.isa.arm64_trampolines).
+4. *A word of data with a site's value is replaced as well*: literal pools and tables within code
+   look like code. It is one of 33 values of 2**32, so a megabyte of random constants between
+   instructions holds one with a chance of 0.2 %. codegen.code_pages keeps data away from here where
+   a file says what is code. Leaving data alone on a guess instead would leave a call unseen.
+5. `svc` with another immediate is the same call to Linux. No compiler emits it; looking for all of
+   them makes (4) two thousand times likelier (OpenSSL keeps 150 KB of random constants between its
+   instructions). So only `strict` does, for engines where the scan is the guest's only wall.
+6. A program that reads its own text sees branches; code that copies a site elsewhere copies a
+   branch that is wrong there.
+
+Other words that must not run as they are (x18 where the host keeps it for itself) are further
+patterns here and further trampolines: a site's `register` says what kind it is.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from codegen.layout import PAGE, Trampoline
+
+REACH: Final = 1 << 27  # of a branch: [-REACH, REACH - 4]
+WORD: Final = 4
+
+_B: Final = 0x1400_0000
+_IMM26: Final = (1 << 26) - 1
+# svc #n is 0xD4000001 | n << 5, msr tpidr_el0, Xt is 0xD51BD040 | t; little-endian. Matches overlap
+# where bytes between words look like one, so they are looked for from every byte on.
+_SVC: Final = b"\x01\0\0\xd4"
+_ANY_SVC: Final = re.compile(rb"(?=[\x01\x21\x41\x61\x81\xa1\xc1\xe1].[\0-\x1f]\xd4)", re.DOTALL)
+_MSR_TAIL: Final = b"\xd0\x1b\xd5"
+_MSR_HEADS: Final = range(0x40, 0x60)
+# stp x17, x30, [sp, #-32]; ldr x17, ENTRY; blr x17; BACK: ldp x17, x30, [x30, #SAVED_X17]; b; ...
+_TRAMPOLINE: Final = struct.Struct("<6IQ")
+_SAVE, _LOAD_ENTRY, _CALL, _RESTORE = 0xA93E_7BF1, 0x5800_00B1, 0xD63F_0220, 0xA944_FBD1
+assert _TRAMPOLINE.size == Trampoline.SIZE
+
+
+class UnreachableError(ValueError):
+    """The area is too far from some site."""
+
+
+class Site(NamedTuple):
+    """A word to replace: its offset in the text, and Xt's number for `msr`, None for `svc`."""
+
+    offset: int
+    register: int | None
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Addresses in the stub."""
+
+    svc: int
+    set_tls: int
+
+
+class Patched(NamedTuple):
+    """Text with branches, and the area they lead to."""
+
+    text: bytes
+    area: bytes  # whole pages
+
+
+def find_sites(code: bytes, strict: bool = False) -> list[Site]:
+    """Every site in `code`, which begins on a word's boundary, in order."""
+    calls = [m.start() for m in _ANY_SVC.finditer(code)] if strict else _find(code, _SVC)
+    sites = [Site(at, None) for at in calls if at % WORD == 0]
+    for tail in _find(code, _MSR_TAIL):
+        at = tail - 1
+        if at >= 0 and at % WORD == 0 and code[at] in _MSR_HEADS:
+            sites.append(Site(at, code[at] & 31))
+    sites.sort()
+    return sites
+
+
+def _find(code: bytes, pattern: bytes) -> list[int]:
+    """Where `pattern` begins: faster than a regular expression, these are long literals."""
+    found = []
+    at = code.find(pattern)
+    while at >= 0:
+        found.append(at)
+        at = code.find(pattern, at + 1)
+    return found
+
+
+def area_size(sites: Sequence[Site]) -> int:
+    """Bytes that the trampolines of these sites take, in whole pages."""
+    size = len(sites) * Trampoline.SIZE
+    return size + -size % PAGE
+
+
+def reaches(sites: Sequence[Site], distance: int) -> bool:
+    """Whether an area `distance` bytes from the text's start is near enough to all its sites."""
+    if not sites:
+        return True
+    # The branch to T may be [-REACH, REACH - 4]; the one back, from T + 16 to the site's next word,
+    # is 12 bytes longer where T lies behind. The farthest pairs are taken, whether they meet or not.
+    last = distance + (len(sites) - 1) * Trampoline.SIZE
+    return (
+        distance - sites[-1].offset >= -REACH and last - sites[0].offset <= REACH - Trampoline.BACK
+    )
+
+
+def patch(code: bytes, sites: Sequence[Site], distance: int, entries: Entries) -> Patched:
+    """Replace `sites` of `code` with branches to an area that begins `distance` bytes after it.
+
+    UnreachableError: see `reaches`. `distance` is a multiple of 4, negative for an area before it.
+    """
+    if not reaches(sites, distance):
+        raise UnreachableError(f"{distance:#x} bytes are too far")
+    text = bytearray(code)
+    area = bytearray()
+    for offset, register in sites:
+        at = distance + len(area)
+        struct.pack_into("<I", text, offset, branch(at - offset))
+        back_branch = at + Trampoline.BACK + WORD
+        area += _TRAMPOLINE.pack(
+            _SAVE,
+            _LOAD_ENTRY,
+            _CALL,
+            _RESTORE,
+            branch(offset + WORD - back_branch),
+            register or 0,
+            entries.svc if register is None else entries.set_tls,
+        )
+    return Patched(bytes(text), bytes(area.ljust(area_size(sites), b"\0")))
+
+
+def branch(distance: int) -> int:
+    """The word `b` to `distance` bytes from itself."""
+    return _B | distance >> 2 & _IMM26
