@@ -65,12 +65,30 @@ def download(packages: Sequence[str], suite: str, state: Path) -> list[Path]:
 
     Raises debs.DebsError when apt cannot.
     """
-    apt = _apt(state, suite)
-    for words in (["update"], ["install", "--download-only", *packages]):
-        done = subprocess.run([*apt, *words], capture_output=True, text=True, check=False)
+    _run(_apt(state, suite), state, ["update"], ["install", "--download-only", *packages])
+    return sorted((state / "cache/archives").glob("*.deb"))
+
+
+def unpack(packages: Sequence[str], suite: str, prefix: Path) -> None:
+    """Unpack the named packages, not what they depend on, below `prefix`.
+
+    Raises debs.DebsError when apt cannot download them.
+    """
+    with tempfile.TemporaryDirectory(prefix="foreign-") as state:
+        archives = Path(state, "archives")
+        archives.mkdir()
+        _run(_apt(Path(state), suite), archives, ["update"], ["download", *packages])
+        for package in archives.glob("*.deb"):
+            subprocess.run(["dpkg-deb", "-x", package, prefix], check=True)
+
+
+def _run(apt: Sequence[str], directory: Path, *commands: Sequence[str]) -> None:
+    for words in commands:
+        done = subprocess.run(
+            [*apt, *words], cwd=directory, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise debs.DebsError(f"apt-get {words[0]} ({ARCHITECTURE}): {done.stderr.strip()}")
-    return sorted((state / "cache/archives").glob("*.deb"))
 
 
 def _place(name: str) -> str:
