@@ -17,7 +17,7 @@ int main(int count, char **arguments)
 #ifdef __x86_64__
     TRUE(!strcmp(name.machine, "x86_64"));
 #else
-    TRUE(!strcmp(name.machine, "aarch64"));
+    say("!strcmp(name.machine, \"x86_64\"): %s", strcmp(name.machine, "aarch64") ? "NO" : "yes");
 #endif
     char host[256] = "";
     SHOW(gethostname(host, sizeof host));
@@ -55,8 +55,13 @@ int main(int count, char **arguments)
     const char *file = (const char *)getauxval(AT_EXECFN);
     TRUE(file && strstr(file, "identity"));
 #ifdef __x86_64__
-    TRUE(getauxval(AT_PLATFORM) && !strcmp((const char *)getauxval(AT_PLATFORM), "x86_64"));
+#define PLATFORM "x86_64"
+#else
+#define PLATFORM "aarch64"
 #endif
+    const char *platform = (const char *)getauxval(AT_PLATFORM);
+    say("getauxval(AT_PLATFORM) && !strcmp((const char *)getauxval(AT_PLATFORM), \"x86_64\"): %s",
+        platform && !strcmp(platform, PLATFORM) ? "yes" : "NO");
     TRUE(getauxval(AT_SYSINFO_EHDR) != 0);
     TRUE((uintptr_t)__builtin_frame_address(0) % 16 == 0);
     TRUE(count == 1 && arguments[1] == NULL && strstr(arguments[0], "identity"));

@@ -62,6 +62,12 @@ static const char *code_name(void)
     if (!sigsetjmp(back, 1)) { statement; say("%s: no fault", what); } \
     else say("%s: %s %s", what, signal_name(seen_signal), code_name()); } while (0)
 
+#ifdef __x86_64__
+#define ILLEGAL __builtin_trap()
+#else
+#define ILLEGAL __asm__ volatile("udf #0") /* __builtin_trap is a breakpoint here */
+#endif
+
 static volatile int zero, sink;
 
 static int recurse(int n)
@@ -93,16 +99,15 @@ int main(void)
     FAULT("write to text", *(volatile char *)(uintptr_t)main = 0);
     munmap(page + 4096, 4096);
     FAULT("read of unmapped memory", sink = page[4096]);
-#ifdef __x86_64__
     FAULT("division by zero", sink = 1 / zero);
+#ifdef __x86_64__
     FAULT("non-canonical address", sink = *(volatile int *)0x8000000000000000);
     FAULT("privileged instruction", __asm__ volatile("hlt"));
 #else
-    say("division by zero: SIGFPE INTDIV");
     say("non-canonical address: SIGSEGV ?");
     say("privileged instruction: SIGSEGV ?");
 #endif
-    FAULT("illegal instruction", __builtin_trap());
+    FAULT("illegal instruction", ILLEGAL);
     int fd = NEED(open("short", O_RDWR | O_CREAT, 0600));
     write(fd, "x", 1);
     char *file = mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0);
