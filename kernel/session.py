@@ -33,6 +33,7 @@ from kernel.net.interfaces import socket_ioctl
 from kernel.net.network import Network
 from kernel.packets import Message, PacketChannel
 from kernel.patching import Translations
+from kernel.scanning import Scanner
 from kernel.spec import ContainerSpec
 
 _log = logging.getLogger("ddock.kernel")
@@ -95,7 +96,9 @@ async def _serve(
     if spec.address or spec.network == "host":  # none where only files are looked at
         container.network = Network(spec.address, spec.id, spec.network)
     container.ioctl_handler = socket_ioctl
-    container.translations = translations = Translations(container, cache)
+    container.translations = translations = (
+        Translations(container, cache) if engine.filtered else Scanner(stub, spec.cache)
+    )
     container.confinement = Confinement(container, landlock_version() > 0)
     container.start(loop)
     container.memory.set(spec.memory_bytes)
