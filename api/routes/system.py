@@ -14,6 +14,7 @@ from quart import Blueprint, Response
 from api.app import engine
 from api.engine.container import Container
 from api.engine.inspect import list_entry, size_of_upper
+from api.engine.platforms import host_platform
 from api.engine.timestamps import now_ns, parse_time, rfc3339
 from api.params import Filters, text
 from api.responses import json_response, json_stream
@@ -63,7 +64,7 @@ async def version() -> Response:
         "GitCommit": "ddock",
         "GoVersion": f"python{platform.python_version()}",
         "Os": "linux",
-        "Arch": "amd64",
+        "Arch": host_platform().architecture,
         "KernelVersion": kernel,
         "BuildTime": "1970-01-01T00:00:00.000000000+00:00",
     }
