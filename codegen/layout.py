@@ -113,6 +113,7 @@ class SlotArm64:
     SAVED_X16: Final = 0x60
     RETURN: Final = 0x68  # where the stub returns to: the trampoline's second half
     KEY: Final = 0x70  # TPIDR_EL0 under which the thread table knows this slot, 0 = it does not
+    FIRST_ARGUMENT: Final = 0x78  # x0 of the native call under way: its result takes the register
     XREGS: Final = 0x1_3E00  # x0..x30, sp: saved on the slow path
     NZCV: Final = 0x1_3F00  # saved on the slow path, with FPCR's neighbour unused
     STACK_TOP: Final = 0x1_3E00  # the stub's own stack grows down from here
