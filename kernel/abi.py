@@ -13,10 +13,14 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Kind:
-    """`name` is the kind in the tables; `decode` an expression over r (the raw register)."""
+    """`name` is the kind in the tables; `decode` an expression over r (the raw register).
+
+    `convert`: which of an instruction set's conversions (kernel.isa) the value needs, if any.
+    """
 
     name: str
     decode: str
+    convert: str = ""
 
 
 _S32 = "({r} & 0x7FFFFFFF) - ({r} & 0x80000000)"
@@ -35,7 +39,7 @@ Pid = Annotated[int, Kind("pid", _S32)]
 Uid = Annotated[int, Kind("uid", _U32)]
 Gid = Annotated[int, Kind("gid", _U32)]
 Flags = Annotated[int, Kind("flags", _U32)]
-OpenFlags = Annotated[int, Kind("flags", _U32)]
+OpenFlags = Annotated[int, Kind("flags", _U32, "open_flags")]  # with the host's values
 FileMode = Annotated[int, Kind("mode", "{r} & 0xFFFF")]
 SignalNumber = Annotated[int, Kind("signal", _S32)]
 Pointer = Annotated[int, Kind("pointer", "{r}")]  # guest address, 0 = NULL
@@ -47,4 +51,5 @@ InStruct = Annotated[bytes | None, Kind("instruct", "optional")]
 # None: too large for the payload, the handler fetches it
 StringVector = Annotated[list[bytes] | None, Kind("stringvector", "vector")]
 IoVec = Annotated[bytes, Kind("iovec", "buffer")]  # the gathered bytes
-HostStat = Annotated[bytes, Kind("hoststat", "buffer")]  # the host's struct stat of an fd argument
+# The host's struct stat of an fd argument, canonical (kernel.fs.metadata).
+HostStat = Annotated[bytes, Kind("hoststat", "buffer", "host_stat")]

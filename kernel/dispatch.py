@@ -21,7 +21,7 @@ from kernel.reply import Program, Reply
 from kernel.robust import release
 from kernel.signals.delivery import deliver, note_host_signals
 from kernel.signals.sending import deliverable
-from kernel.syscalls.declare import REGISTRY, Handler
+from kernel.syscalls.declare import REGISTRY, Handler, decoders
 from kernel.task import ProgramFailed
 
 if TYPE_CHECKING:
@@ -48,11 +48,10 @@ class Dispatcher:
         self._names = self.abi.names
         self._calls: list[Callable[..., Any] | None] = [None] * _LIMIT
         self._handlers: list[Handler | None] = [None] * _LIMIT
-        for name, handler in REGISTRY.items():
-            number = self.abi.numbers.get(name)
-            if number is not None:
-                self._calls[number] = handler.call
-                self._handlers[number] = handler
+        for name, call in decoders(self.abi).items():
+            number = self.abi.numbers[name]
+            self._calls[number] = call
+            self._handlers[number] = REGISTRY[name]
         self._exit_numbers = {self.abi.numbers[name] for name in _EXIT_NAMES}
         self.unimplemented: dict[str, int] = {}
         self.recent: deque[tuple[int, int]] = deque(maxlen=32)

@@ -204,7 +204,7 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     fixed_low = parsed.kind == elf.ET_EXEC and parsed.low < LOW_END and parsed.high > JUMP_TABLE
     if not fixed_low:
         process.container.translations.begin(task, program)
-    bias = 0 if parsed.kind == elf.ET_EXEC else _random_page(0x5555_5555_4000, 28)
+    bias = 0 if parsed.kind == elf.ET_EXEC else _random_page(task.isa.program_base, 28)
     high = _map(task, program, image.executable, parsed, bias)
     entry = parsed.entry + bias
     base = 0

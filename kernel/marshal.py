@@ -10,7 +10,7 @@ import typing
 
 from codegen.layout import Marshal
 from kernel import families
-from kernel.syscalls.declare import REGISTRY
+from kernel.syscalls.declare import REGISTRY, places
 
 if typing.TYPE_CHECKING:
     from tables import Arg, Table
@@ -26,16 +26,14 @@ def rows(abi: Table) -> list[list[tuple[int, int]]]:
         number = abi.numbers.get(name)
         if number is None or number >= len(result):
             continue
-        arguments = abi.syscalls[name].args
-        row = []
-        for i, (parameter, kind) in enumerate(handler.parameters):
+        call = abi.syscalls[name]
+        arguments = call.args
+        row = [(Marshal.NONE, 0)] * len(handler.parameters)
+        for i, (parameter, kind) in zip(places(handler, call), handler.parameters, strict=True):
             if kind.name in _COPIED and i >= len(arguments):
                 raise TypeError(f"{name}: {parameter} is not an argument of the call")
-            row.append(
-                _rule(name, parameter, kind.name, arguments[i])
-                if kind.name in _COPIED
-                else (Marshal.NONE, 0)
-            )
+            if kind.name in _COPIED:
+                row[i] = _rule(name, parameter, kind.name, arguments[i])
         result[number] = row
     return result
 

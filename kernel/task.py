@@ -130,9 +130,7 @@ class Task:
     @property
     def frames(self) -> Frames:
         """Its signal frames."""
-        found = self.isa.frames
-        assert found is not None  # or the container would not have been started
-        return found
+        return self.isa.frames
 
     @property
     def credentials(self) -> Credentials:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.layout import NULL_ARGUMENT, PAYLOAD, Slot
 from kernel.errors import Interrupted
 from kernel.reply import OutReply
-from kernel.syscalls.declare import REGISTRY
+from kernel.syscalls.declare import REGISTRY, places
 
 if TYPE_CHECKING:
     from kernel.abi import Kind
@@ -33,12 +33,14 @@ class Tracer:
     def __call__(self, task: Task, nr: int, answer: Any) -> None:
         name = self._container.abi.names.get(nr, f"syscall_{nr}")
         handler = REGISTRY.get(name)
-        if handler is not None:
+        row = self._container.abi.syscalls.get(name)
+        if handler is not None and row is not None:
+            kinds = [kind for _, kind in handler.parameters]
+            where = places(handler, row)
             shown = ", ".join(
-                self._argument(task, i, kind) for i, (_, kind) in enumerate(handler.parameters)
+                self._argument(task, i, kind) for i, kind in sorted(zip(where, kinds, strict=True))
             )
         else:
-            row = self._container.abi.syscalls.get(name)
             shown = ", ".join(
                 hex(task.slot.q[_ARGS + i]) for i in range(len(row.args) if row else 6)
             )

@@ -100,6 +100,16 @@ def to_arm64(packed: bytes) -> bytes:
     )  # fmt: skip
 
 
+def from_arm64(raw: bytes) -> bytes:
+    """The reverse of `to_arm64`, for what a stub's fstat brought; b"" (it failed) stays so."""
+    if not raw:
+        return raw
+    (dev, ino, mode, nlink, uid, gid, rdev, _, size, blksize, _, blocks, *times, _, _) = (
+        _ARM64.unpack(raw)
+    )
+    return _ALL.pack(dev, ino, nlink, mode, uid, gid, 0, rdev, size, blksize, blocks, *times)
+
+
 def to_statx(packed: bytes, mount_id: int, is_mount_root: bool) -> bytes:
     """`struct statx` (256 bytes) with the basic fields and the mount id."""
     (dev, ino, nlink, mode, uid, gid, _, rdev, size, blksize, blocks, at, an, mt, mn, ct, cn) = (

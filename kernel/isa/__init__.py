@@ -1,17 +1,19 @@
 """What differs between instruction sets beyond numbers and layouts (those are in `tables`).
 
-Nothing else in the kernel names one: handlers, loader and signals ask `of(abi.isa)`.
+No handler, loader or signal module names one: they ask `of(abi.isa)`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kernel.isa.openflags import Translation, translation
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from kernel.isa.frames import Frames
 
@@ -24,8 +26,32 @@ class Isa:
     elf_machine: int  # e_machine (elf.h)
     uname: bytes  # uname(2), field machine; also AT_PLATFORM
     uname_compat: bytes  # the same under the personality PER_LINUX32
+    program_base: int  # where position-independent programs begin, before randomization
     stat: Callable[[bytes], bytes]  # canonical attributes (kernel.fs.metadata) as struct stat
-    frames: Frames | None  # None: no guests of this ISA yet
+    host_stat: Callable[[bytes], bytes]  # the reverse, of what its stub's fstat brought; b"": b""
+    frames: Frames
+    saved_registers: tuple[tuple[int, int], ...]  # (offset, length) in a slot of the guest's
+    saved_sp: int  # offset in a slot of the stack pointer among them
+
+    @cached_property
+    def open_flags(self) -> Translation:
+        """open(2)'s flags between this ISA's numbers and the host's, which the kernel uses."""
+        return translation(self.name)
+
+    @cached_property
+    def conversions(self) -> Mapping[str, Callable[..., object]]:
+        """What decoders do to arguments (kernel.abi.Kind.convert); none where nothing differs."""
+        made: dict[str, Callable[..., object]] = {}
+        if self.host_stat is not canonical:
+            made["host_stat"] = self.host_stat
+        if self.open_flags.differs:
+            made["open_flags"] = self.open_flags.to_host
+        return made
+
+
+def canonical(packed: bytes) -> bytes:
+    """A struct stat in an ISA whose layout is the canonical one."""
+    return packed
 
 
 @cache

@@ -25,6 +25,7 @@ from kernel.signals.state import (
     SA_ONSTACK,
     SA_RESETHAND,
     SA_RESTART,
+    SA_RESTORER,
     SI_KERNEL,
     SIG_DFL,
     SIG_IGN,
@@ -230,7 +231,7 @@ async def _push_frame(task: Task, host: HostFrame, info: Info, action: Action) -
     shown = (alt, _SS_ONSTACK if on_alternate else flags, size)
     backup = list(host.registers)
     address, data = task.frames.build(
-        host, info, action.handler, action.restorer, top, switched, shown, mask
+        host, info, action.handler, _restorer(task, action), top, switched, shown, mask
     )
     try:
         await task.copy_out(address, data)
@@ -245,6 +246,16 @@ async def _push_frame(task: Task, host: HostFrame, info: Info, action: Action) -
     if flags & _SS_AUTODISARM:
         task.alt_stack = (0, _SS_DISABLE, 0)
     return True
+
+
+def _restorer(task: Task, action: Action) -> int:
+    """Where a handler returns to: the program's own code, or the stub's if the C library has none.
+
+    That is the vDSO's place in Linux, on machines whose C libraries rely on it.
+    """
+    if action.flags & SA_RESTORER:
+        return action.restorer
+    return task.process.container.stub.symbols.get("guest_sigreturn", action.restorer)
 
 
 async def _sigreturn(task: Task, host: HostFrame) -> None:

@@ -8,14 +8,20 @@ against the generated tables. A `def` handler cannot sleep and runs inline; `asy
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from codegen.layout import NULL_ARGUMENT, OVERSIZE_ARGUMENT, PAYLOAD, Slot
+from kernel import isa
 from kernel.abi import Kind
+
+if typing.TYPE_CHECKING:
+    from tables import Syscall, Table
 
 _ARGS = Slot.ARGS // 8
 _IN = Slot.IN // 8
@@ -89,11 +95,50 @@ def _parameters(function: Callable[..., Any]) -> list[tuple[str, Kind]]:
     return result
 
 
-def _compile(handler: Handler) -> Callable[..., Any]:
+def places(handler: Handler, row: Syscall) -> list[int]:
+    """Which argument of the call each parameter is: its own place, or where the tables name it.
+
+    An ISA may have another order of arguments (clone); handlers are written in one order.
+    """
+    names = [argument.name for argument in row.args]
+    return [
+        names.index(parameter) if parameter in names else i
+        for i, (parameter, _) in enumerate(handler.parameters)
+    ]
+
+
+@functools.cache
+def decoders(abi: Table) -> Mapping[str, Callable[..., Any]]:
+    """The decoders of all handlers of calls that `abi` has, by name.
+
+    They are the handlers' own but for those with arguments that are elsewhere or otherwise there.
+    """
+    conversions = isa.of(abi.isa).conversions
+    result = {}
+    for name, handler in REGISTRY.items():
+        row = abi.syscalls.get(name)
+        if row is None:
+            continue
+        where = places(handler, row)
+        converted = any(kind.convert in conversions for _, kind in handler.parameters)
+        if converted or where != list(range(len(where))):
+            result[name] = _compile(handler, where, conversions)
+        else:
+            result[name] = handler.call
+    return result
+
+
+def _compile(
+    handler: Handler,
+    where: Sequence[int] | None = None,
+    conversions: Mapping[str, Callable[..., object]] = MappingProxyType({}),
+) -> Callable[..., Any]:
     """Generate `call(task, q, mm)`; q: the slot as u64s, mm: the slot as bytes."""
     lines = ["def call(task, q, mm):"]
     arguments = []
-    for i, (_, kind) in enumerate(handler.parameters):
+    if where is None:
+        where = range(len(handler.parameters))
+    for i, (_, kind) in zip(where, handler.parameters, strict=True):
         name = f"a{i}"
         if kind.decode in ("path", "optional", "buffer"):
             lines.append(f"    d = q[{_IN + i}]; n = d >> 32; o = (d & 0xFFFFFFFF) + {PAYLOAD}")
@@ -109,9 +154,11 @@ def _compile(handler: Handler) -> Callable[..., Any]:
         else:
             lines.append(f"    r = q[{_ARGS + i}]")
             lines.append(f"    {name} = {kind.decode.format(r='r')}")
+        if kind.convert in conversions:
+            lines.append(f"    {name} = {kind.convert}({name})")
         arguments.append(name)
     lines.append(f"    return function({', '.join(['task', *arguments])})")
-    namespace: dict[str, Any] = {"function": handler.function, "vector": _vector}
+    namespace: dict[str, Any] = {"function": handler.function, "vector": _vector, **conversions}
     exec("\n".join(lines), namespace)  # noqa: S102 - compiled once, at import, from our own tables
     call: Callable[..., Any] = namespace["call"]
     return call

@@ -35,6 +35,7 @@ from kernel.fs.opening import open_path
 from kernel.fs.overlay import OverlayFs, OverlayNode
 from kernel.fs.permissions import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 from kernel.host.linux_fs import RESOLVE_CACHED
+from kernel.isa.openflags import O_LARGEFILE
 from kernel.reply import Answer, DescriptorReply, Program, Reply
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task
@@ -47,14 +48,13 @@ _VECTOR = struct.Struct("<QQ")
 _FLOCK = struct.Struct("<hh4xqqi4x")
 _OPEN2_FLAGS = 0o37777777  # everything open(2) knows
 _RESOLVE_KNOWN = 0x3F
-_O_LARGEFILE = 0o100000
 _F_UNLCK = 2
 _TIOCSCTTY = 0x540E
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 5, 1030
 F_SETOWN, F_GETOWN = 8, 9
 # Commands about owners, signals, leases and notification: the host would act on host processes.
 _NO_HOST = frozenset((F_SETOWN, F_GETOWN, 10, 11, 15, 16, 17, 1024, 1025, 1026))
-_NOT_PLAIN = ~(os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | _O_LARGEFILE)
+_NOT_PLAIN = ~(os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | O_LARGEFILE)
 _READ_ALL = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH
 _SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME | os.O_ASYNC
 
@@ -135,6 +135,7 @@ def openat2(task: Task, dirfd: DirFd, path: Path, how: InBuffer, size: Size) -> 
     if any(how[24:]):
         return -errno.E2BIG
     flags, mode, resolve = _HOW.unpack(how[:24])
+    flags = task.isa.open_flags.to_host(flags)
     creates = flags & os.O_CREAT or flags & os.O_TMPFILE == os.O_TMPFILE
     if flags & ~_OPEN2_FLAGS or resolve & ~_RESOLVE_KNOWN or (mode and not creates):
         return -errno.EINVAL
@@ -362,13 +363,14 @@ async def fcntl(task: Task, fd: Fd, cmd: UInt, arg: ULong) -> Answer:
     if file is None:
         return _native(task)
     if cmd == F_GETFL:
-        return file.flags | _O_LARGEFILE
+        return task.isa.open_flags.to_guest(file.flags | O_LARGEFILE)
     if cmd == F_SETFD:
         task.process.files.set_cloexec(fd, bool(arg & 1))
     elif file.is_path and cmd != F_GETFD:
         return -errno.EBADF
     elif cmd == F_SETFL:
-        file.flags = (file.flags & ~_SETTABLE) | (arg & _SETTABLE)
+        wanted = task.isa.open_flags.to_host(arg)
+        file.flags = (file.flags & ~_SETTABLE) | (wanted & _SETTABLE)
         return 0
     return _native(task)
 

@@ -45,8 +45,6 @@ _SIGCHLD, _LAST_SIGNAL = 17, 64
 _PAGE, _PID_LEVELS = 4096, 32
 _ALL_SIGNALS, _NO_SIGNALS = b"\xff" * 8, bytes(8)
 _SIG_SETMASK = 2
-_REGS, _REGS_END = Slot.REGS, Slot.REGS + 14 * 8
-_RSP = Slot.REGS // 8 + 2
 _CMSG_CLOEXEC = 0x4000_0000
 _AT_EMPTY_PATH, _AT_FDCWD = 0x1000, -100
 
@@ -124,9 +122,11 @@ def _prepare_slot(
     task: Task, slot: SlotMemory, flags: int, stack: int, arguments: Arguments
 ) -> None:
     """The child starts with its maker's registers."""
-    slot.mm[_REGS:_REGS_END] = task.slot.mm[_REGS:_REGS_END]
+    isa = task.isa
+    for at, length in isa.saved_registers:
+        slot.mm[at : at + length] = task.slot.mm[at : at + length]
     if stack:
-        slot.q[_RSP] = stack
+        slot.q[isa.saved_sp // 8] = stack
     if flags & CLONE_CHILD_SETTID:
         slot.q[Slot.CHILD_TID // 8] = arguments.child_tid
     limits = descriptor_limits(task.process)

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import struct
 
-from codegen.layout import Slot
 from kernel.abi import InStruct, Int, Pid, Pointer, SignalNumber, Size
 from kernel.errors import LinuxError
 from kernel.pidfds import pid_of_pidfd
@@ -28,9 +27,7 @@ from kernel.task import Task, Waiter
 
 _ACTION = struct.Struct("<4Q")
 _STACK = struct.Struct("<QI4xQ")
-_RSP = Slot.REGS // 8 + 2
 _SS_ONSTACK, _SS_DISABLE, _SS_AUTODISARM = 1, 2, 1 << 31
-_MINSIGSTKSZ = 2048
 CAP_KILL = 5
 
 
@@ -163,7 +160,7 @@ async def _wait_for(task: Task, wanted: int, timeout: float | None) -> None:
 def sigaltstack(task: Task, uss: InStruct, uoss: Pointer) -> Answer:
     """sigaltstack(2)."""
     address, flags, size = task.alt_stack
-    sp = task.slot.q[_RSP]
+    sp = task.slot.q[task.isa.saved_sp // 8]
     on_it = address < sp <= address + size and not flags & _SS_DISABLE
     old = _STACK.pack(address, _SS_ONSTACK if on_it else flags, size)
     if uss is not None:
@@ -175,7 +172,7 @@ def sigaltstack(task: Task, uss: InStruct, uoss: Pointer) -> Answer:
             return -errno.EINVAL
         if mode == _SS_DISABLE:
             task.alt_stack = (0, _SS_DISABLE, 0)
-        elif new_size < _MINSIGSTKSZ:
+        elif new_size < task.abi.constants["MINSIGSTKSZ"]:
             return -errno.ENOMEM
         else:
             task.alt_stack = (new_address, new_flags & _SS_AUTODISARM, new_size)

@@ -18,6 +18,7 @@ from kernel.fs.node import Entry, FileSystem, Node
 from kernel.fs.proc import host, memory, mountinfo, status
 from kernel.fs.synthetic import Directory, File, Link, SyntheticNode, Table
 from kernel.host.linux_fs import lstat_raw
+from kernel.isa.openflags import O_LARGEFILE
 
 if TYPE_CHECKING:
     from kernel.process import Process
@@ -268,7 +269,8 @@ def _fd_info(parent: Node, process: Process, fd: int) -> SyntheticNode:
         if file is not None:
             flags = file.flags | (0o2000000 if process.files.cloexec(fd) else 0)
             node = file.node
-            return _FD_TEXT % (file.position, flags | 0o100000, node.fs.id, node.inode())
+            shown = task.isa.open_flags.to_guest(flags | O_LARGEFILE)
+            return _FD_TEXT % (file.position, shown, node.fs.id, node.inode())
         text = host.read(b"/proc/%d/fdinfo/%d" % (process.host_pid, fd))
         if not text:
             raise LinuxError(errno.ENOENT)
@@ -286,6 +288,8 @@ def _guest_fdinfo(task: Task, fd: int, text: bytes) -> bytes:
         name, _, value = line.partition(b":")
         if name == b"mnt_id":
             value = b"\t%d" % (found[0].id if found else 15)
+        elif name == b"flags":
+            value = b"\t0%o" % task.isa.open_flags.to_guest(int(value, 8))
         elif name == b"ino" and found:
             value = b"\t%d" % head(container.mounts.present(task, fd, host_stat(task, fd)))[1]
         elif name in (b"Pid", b"NSpid"):

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tables
 from codegen.layout import ALT_STACK, SLOT_SIZE, Slot
+from kernel import isa
 from kernel.isa import x86_64_frames as frames
 from kernel.isa.frames import GuestFrame
 from kernel.signals.state import Info
@@ -163,7 +165,8 @@ def test_a_stack_pointer_near_zero_gives_a_bad_address_not_an_error(slot: SlotMe
 # ------------------------------------------------------------------------------------- sigaltstack
 def stack_task(slot: SlotMemory) -> Any:
     slot.q[Slot.REGS // 8 + 2] = 0x7000_0000
-    return SimpleNamespace(slot=slot, alt_stack=(0, 2, 0))
+    abi, of = tables.load("x86_64"), isa.of("x86_64")
+    return SimpleNamespace(slot=slot, alt_stack=(0, 2, 0), abi=abi, isa=of)
 
 
 def stack(address: int, flags: int, size: int) -> bytes:
