@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+import tables
 from codegen.layout import KICK_SIGNAL
 
 Kind = Literal["native", "translated", "emulated"]
@@ -47,6 +49,11 @@ def find(isa: str) -> Engine | None:
         if path is not None:
             return Engine(isa, "emulated", path, False, KICK_SIGNAL + _QEMU_SIGNAL_SHIFT)
     return None
+
+
+def host_numbers() -> Mapping[str, int]:
+    """System call numbers of the host, for the calls that our own process makes."""
+    return tables.load(host_isa()).numbers
 
 
 def host_isa() -> str:
