@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+import tables
 from codegen.layout import KICK_SIGNAL
 
 Kind = Literal["native", "translated", "emulated"]
@@ -61,6 +63,11 @@ def find(isa: str) -> Engine | None:
             kick = KICK_SIGNAL + _QEMU_SIGNAL_SHIFT
             return Engine(isa, "emulated", path, False, kick, forks_twice=True)
     return None
+
+
+def host_numbers() -> Mapping[str, int]:
+    """System call numbers of the host, for the calls that our own process makes."""
+    return tables.load(host_isa()).numbers
 
 
 def host_isa() -> str:

@@ -10,13 +10,15 @@ import ctypes
 import errno
 import os
 
+from kernel.host.engines import host_numbers
+
 _libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 
-_FUTEX, _TGKILL, _PIDFD_OPEN, _PROCESS_VM_READV, _WAITID = 202, 234, 434, 310, 247
-if os.uname().machine == "aarch64":
-    _FUTEX, _TGKILL, _PROCESS_VM_READV, _WAITID = 98, 131, 270, 95
+_FUTEX, _TGKILL, _PROCESS_VM_READV, _WAITID = (
+    host_numbers()[name] for name in ("futex", "tgkill", "process_vm_readv", "waitid")
+)
 _FUTEX_WAKE = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _ONE = ctypes.c_ulong(1)

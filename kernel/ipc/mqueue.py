@@ -22,6 +22,7 @@ import posix_ipc
 
 from kernel.capabilities import CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_RESOURCE
 from kernel.errors import LinuxError
+from kernel.host.engines import host_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ _ATTRIBUTES = struct.Struct("<4q32x")
 _TIMESPEC = struct.Struct("<qq")
 _NOW: Final = _TIMESPEC.pack(0, 0)  # an absolute time in the past: do not sleep
 _TIMEDSEND, _TIMEDRECEIVE, _GETSETATTR = (
-    (182, 183, 185) if os.uname().machine == "aarch64" else (242, 243, 245)
+    host_numbers()[name] for name in ("mq_timedsend", "mq_timedreceive", "mq_getsetattr")
 )
 
 _libc = ctypes.PyDLL(None, use_errno=True)

@@ -3,6 +3,7 @@
 from codegen.layout import SlotArm64
 from kernel.fs.metadata import from_arm64, to_arm64
 from kernel.isa import Isa
+from kernel.isa.arm64_cpu import cpuinfo
 from kernel.isa.arm64_frames import FRAMES
 
 ISA = Isa(
@@ -21,4 +22,5 @@ ISA = Isa(
         (SlotArm64.XREGS, SlotArm64.NZCV + 8 - SlotArm64.XREGS),
     ),
     saved_sp=SlotArm64.XREGS + 31 * 8,
+    cpuinfo=cpuinfo,
 )

@@ -49,7 +49,7 @@ _CLEARED = _PSR["BTYPE_MASK"] | _PSR["TCO_BIT"]  # clear in a handler
 _MASK64 = (1 << 64) - 1
 
 
-def _records(data: bytes) -> dict[int, tuple[int, int]]:
+def _records(data: bytes | bytearray) -> dict[int, tuple[int, int]]:
     """(offset, size) of each record by its magic, up to the first one that makes no sense."""
     found = {}
     at = 0

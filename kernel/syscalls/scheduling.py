@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from kernel.abi import Flags, InBuffer, InStruct, Int, Pid, Pointer, UInt
 from kernel.capabilities import CAP_SYS_NICE
 from kernel.errors import LinuxError
+from kernel.host.engines import host_numbers
 from kernel.reply import Reply
 from kernel.syscalls.declare import syscall
 
@@ -34,8 +35,8 @@ _IOPRIO_CLASS_RT: Final = 1
 _RLIMIT_NICE: Final = 13
 _RLIMIT_RTPRIO: Final = 14
 _ATTR = struct.Struct("<IIQiIQQQ")
-_NUMBERS: Final = (  # ioprio_set, ioprio_get, sched_getaffinity
-    (30, 31, 123) if os.uname().machine == "aarch64" else (251, 252, 204)
+_NUMBERS: Final = tuple(
+    host_numbers()[name] for name in ("ioprio_set", "ioprio_get", "sched_getaffinity")
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)

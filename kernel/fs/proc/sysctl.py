@@ -193,6 +193,8 @@ def files() -> dict[str, Maker]:
         for name in _HOST
         if name in _FALLBACK or os.path.exists("/proc/sys/" + name)
     }
+    if "kernel/arch" in found:
+        found["kernel/arch"] = lambda task: task.isa.uname + b"\n"
     found |= {
         "kernel/hostname": _hostname,
         "kernel/domainname": _domainname,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from kernel.fs.proc import host
+from kernel.host.engines import host_isa
 
 if TYPE_CHECKING:
     from kernel.task import Task
@@ -39,6 +40,14 @@ def _loadavg(task: Task) -> bytes:
     threads = sum(len(process.tasks) for process in pids.values())
     last = max(pids, default=1)
     return b"%s 1/%d %d\n" % (b" ".join(fields), max(1, threads), last)
+
+
+def _cpuinfo(task: Task) -> bytes:
+    """The host's, unless guests run on an emulated CPU."""
+    own = task.isa.cpuinfo
+    if own is None or task.isa.name == host_isa():
+        return host.read(b"/proc/cpuinfo")
+    return own(os.cpu_count() or 1, task.process.auxv)
 
 
 def _swaps(_task: Task) -> bytes:
@@ -74,7 +83,7 @@ FILES: Final[dict[str, Maker]] = {
     "cgroups": _cgroups,
     "cmdline": _fixed(b"quiet\n"),
     "consoles": _fixed(b""),
-    "cpuinfo": _same("cpuinfo"),
+    "cpuinfo": _cpuinfo,
     "crypto": _same("crypto"),
     "devices": _fixed(_DEVICES),
     "filesystems": _fixed(_FILESYSTEMS),
