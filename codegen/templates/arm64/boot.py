@@ -26,7 +26,7 @@ from codegen.asm.arm64 import (
     xzr,
 )
 from codegen.layout import BELLS_BASE, PAGE, PAYLOAD, SLOT_SIZE, Request, Slot, SlotArm64
-from codegen.templates.arm64 import threads
+from codegen.templates.arm64 import signals, threads
 from codegen.templates.arm64.clone import common_start
 from codegen.templates.arm64.common import HostCall, Stub
 from codegen.templates.arm64.descriptors import CMSG, DATA, close_received, receive_message
@@ -63,6 +63,7 @@ def boot(s: Stub) -> None:
     _map(s, x22, PAGE, x21)
     common_start(s)
     threads.fresh_table(s)
+    signals.sigreturn_pages(s)
     _install_handlers(s)
     a.constant(x9, Request.BOOT)
     s.store(x9, Slot.NR)

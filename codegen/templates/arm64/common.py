@@ -36,6 +36,7 @@ class HostCall:
     RECVMSG = 212
     CLONE = 220
     MMAP = 222
+    MPROTECT = 226
     MADVISE = 233
     WAIT4 = 260
     PRLIMIT64 = 261

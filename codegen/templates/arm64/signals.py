@@ -9,6 +9,7 @@ handler runs (sa_mask). It runs on the alternate stack, so sp tells the slot.
 from __future__ import annotations
 
 from codegen.asm.arm64 import (
+    X,
     at,
     sp,
     x0,
@@ -25,6 +26,7 @@ from codegen.asm.arm64 import (
 )
 from codegen.layout import (
     KICK_SIGNAL,
+    PAGE,
     SLOT_SIZE,
     STUB_BASE,
     STUB_TEXT_LIMIT,
@@ -52,6 +54,13 @@ _TRAPS = (
 )
 
 
+# Where a handler without a restorer returns to. Unwinders know a signal frame by these two words at
+# its return address: `mov x8, #139` ends an executable page, `svc #0` begins one that is not.
+SIGRETURN_PAGES = STUB_BASE + 0xA_0000
+GUEST_SIGRETURN = SIGRETURN_PAGES + PAGE - 4
+_MOV_SIGRETURN, _SVC = 0xD280_1168, 0xD400_0001
+
+
 def _reg(n: int) -> int:
     return REGS + 8 * n
 
@@ -61,6 +70,27 @@ def traps(s: Stub) -> None:
     for label, _ in _TRAPS:
         s.bind(label)
         s.a.brk(0)
+
+
+def sigreturn_pages(s: Stub) -> None:
+    """Map the words at `guest_sigreturn`."""
+    a = s.a
+    a.constant(x0, SIGRETURN_PAGES)
+    a.constant(x1, 2 * PAGE)
+    a.mov(x2, 3)  # PROT_READ | PROT_WRITE
+    a.mov(X[3], 0x32)  # MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS
+    a.constant(X[4], -1)
+    a.mov(X[5], xzr)
+    s.host_call(HostCall.MMAP)
+    a.load_address(x9, s["guest_sigreturn"])
+    a.constant(x10, _MOV_SIGRETURN)
+    a.constant(x11, _SVC)
+    a.stp(x10.w, x11.w, at(x9))
+    for page, protection in ((SIGRETURN_PAGES, 5), (SIGRETURN_PAGES + PAGE, 1)):
+        a.constant(x0, page)
+        a.constant(x1, PAGE)
+        a.mov(x2, protection)
+        s.host_call(HostCall.MPROTECT)
 
 
 def handler(s: Stub) -> None:
@@ -130,6 +160,11 @@ def _in_stub(s: Stub) -> None:
         a.b_eq(s["stub_fault"])
     a.b(not_copy)
     s.bind("stub_fault")
+    a.load_address(x10, s["guest_sigreturn"])
+    a.add(x10, x10, 4)
+    a.mov(x11, Reason.SIGRETURN)
+    a.cmp(x9, x10)
+    a.b_eq(s["deliver"])
     s.load(x10, Slot.FIXUP)
     a.cbz(x10, s["prologue_fault"])
     a.str_(x10, at(x2, PC))
