@@ -115,7 +115,7 @@ def reaches(sites: Sequence[Site], distance: int) -> bool:
     if not sites:
         return True
     # The branch to T may be [-REACH, REACH - 4]; the one back, from T + 16 to the site's next word,
-    # is 12 bytes longer where T lies behind. The farthest pairs are taken, whether they meet or not.
+    # is 12 bytes longer where T lies behind. Farthest pairs are taken, whether they meet or not.
     last = distance + (len(sites) - 1) * Trampoline.SIZE
     return (
         distance - sites[-1].offset >= -REACH and last - sites[0].offset <= REACH - Trampoline.BACK
