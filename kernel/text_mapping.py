@@ -48,8 +48,8 @@ async def reserve(
     """Find room for the trampolines of `text` and hold it; its address. LinuxError(ENOMEM).
 
     At one of `hints`, else where the host puts new mappings, which is near to what was mapped last,
-    else anywhere within reach. Hints and not MAP_FIXED_NOREPLACE: emulators know that flag only of late. `keep_out`: of
-    addresses that the file's other segments will replace.
+    else anywhere within reach. Hints and not MAP_FIXED_NOREPLACE: emulators know that flag only of
+    late. `keep_out`: addresses that the file's other segments will replace.
     """
     size = svc_patch.area_size(sites)
     around = (text + step for n in range(1, 8) for step in (n * _STEP, -n * _STEP))

@@ -3,11 +3,13 @@
 What the guest asked for is remembered; pages become executable when they are executed, or, in
 small ranges, when the guest says so. Before that they are made read-only and looked at. If there is
 something to replace (or nothing else may be trusted, `strict`) a sealed copy is mapped in their
-place, so that no other thread can change them after the look.
+place, so that no other thread can change them after the look. Without `strict`, pages that need no
+patch only change their protection, and a thread that writes them meanwhile cheats itself.
 
-Limits: an instruction that writes the page it lies in is a fault. Memory that is shared with others becomes this process's own where it is executed, so shared
-executable memory is refused where it can be seen (`Scanner.mmap`). A write fault in pages that the
-guest itself has write-protected (natively, the kernel does not hear of it) passes once.
+Limits: an instruction that writes the page it lies in is a fault. Memory that is shared with others
+becomes this process's own where it is executed, so shared executable memory is refused where it can
+be seen (`Scanner.mmap`). A write fault in pages that the guest itself has write-protected (natively,
+the kernel does not hear of it) passes once.
 """
 
 from __future__ import annotations

@@ -68,9 +68,8 @@ class Guest:
         self.next = 0x4000_0000
         self.results = [0] * 16
         self.entered: list[int] = []
-        self.scanner = Scanner(
-            SimpleNamespace(symbols=SYMBOLS), cache, strict=strict  # type: ignore[arg-type]
-        )
+        stub: Any = SimpleNamespace(symbols=SYMBOLS)
+        self.scanner = Scanner(stub, cache, strict=strict)
         self.slot = SlotMemory(0)
         container = SimpleNamespace(translations=self.scanner)
         self.process: Any = SimpleNamespace(
@@ -89,7 +88,9 @@ class Guest:
 
     # -- memory --------------------------------------------------------------------------------
 
-    def mmap(self, at: int, length: int, prot: int, flags: int, fd: int = -1, offset: int = 0) -> int:
+    def mmap(
+        self, at: int, length: int, prot: int, flags: int, fd: int = -1, offset: int = 0
+    ) -> int:
         """The host's: hints count where they are free."""
         size = length + -length % PAGE
         wanted = range(at, at + size, PAGE)
@@ -183,7 +184,7 @@ class Guest:
         fault: list[int] = []
         hook = self.uc.hook_add(
             unicorn.UC_HOOK_MEM_FETCH_PROT | unicorn.UC_HOOK_MEM_WRITE_PROT,
-            lambda _uc, _kind, address, *_: bool(fault.append(address)),
+            lambda _uc, _kind, address, *_: fault.append(address),
         )
         settled, pc = 0, start
         try:
