@@ -8,8 +8,8 @@ patch only change their protection, and a thread that writes them meanwhile chea
 
 Limits: an instruction that writes the page it lies in is a fault. Memory that is shared with others
 becomes this process's own where it is executed, so shared executable memory is refused where it can
-be seen (`Scanner.mmap`). A write fault in pages that the guest itself has write-protected (natively,
-the kernel does not hear of it) passes once.
+be seen (`Scanner.mmap`). The kernel does not hear of native calls: a write fault in pages that the
+guest itself has write-protected passes once.
 """
 
 from __future__ import annotations

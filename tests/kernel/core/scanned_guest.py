@@ -95,7 +95,10 @@ class Guest:
         size = length + -length % PAGE
         wanted = range(at, at + size, PAGE)
         if not flags & 0x10 and (not at or at % PAGE or any(page in self.pages for page in wanted)):
-            at, self.next = self.next, self.next + size
+            at = self.next
+            while taken := [page for page in range(at, at + size, PAGE) if page in self.pages]:
+                at = taken[-1] + PAGE
+            self.next = at + size
         self.munmap(at, size)
         self.uc.mem_map(at, size, prot)
         self.pages.update(dict.fromkeys(range(at, at + size, PAGE), prot))

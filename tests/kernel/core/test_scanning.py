@@ -22,6 +22,7 @@ unicorn: Any = untyped_unicorn  # it ships no annotations
 
 SVC, MSR_X3, NOP = 0xD400_0001, 0xD51B_D043, 0xD503_201F
 STORE = 0xB900_0041  # str w1, [x2]
+LIBC = Path("/usr/aarch64-linux-gnu/lib/libc.so.6")
 PRIVATE, SHARED, ANONYMOUS = 2, 1, 0x20
 R, W, X = 1, 2, 4
 NO_FD = (1 << 64) - 1
@@ -106,6 +107,20 @@ def test_out_of_reach_is_enomem_and_leaves_nothing(
         mmap(guest, 0, 3 * PAGE, R | X, PRIVATE, fd, 0)
     assert caught.value.errno == errno.ENOMEM
     assert guest.pages == before
+    os.close(fd)
+
+
+@pytest.mark.skipif(not LIBC.exists(), reason="no arm64 C library here")
+def test_a_real_library_has_no_sites_left_and_two_copies_have_two_areas(guest: Guest) -> None:
+    fd = os.open(LIBC, os.O_RDONLY)
+    size = os.fstat(fd).st_size
+    text = guest.scanner.store.look(fd, 0, size)
+    assert text is not None
+    assert len(text.sites) > 300
+    for count in (1, 2):
+        start = mmap(guest, 0, size, R | X, PRIVATE, fd, 0)
+        assert find_sites(guest.read(start + text.first, text.size)) == []
+        assert len(list(guest.process.texts.scanned.areas)) == count
     os.close(fd)
 
 
