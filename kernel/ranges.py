@@ -45,6 +45,8 @@ class RangeMap(Generic[V]):
 
     def clear(self, start: int, end: int) -> None:
         """Nothing is known about [start, end)."""
+        if start >= end:
+            return
         first, last = self._touched(start, end)
         kept = []
         for s, e, value in self._items[first:last]:

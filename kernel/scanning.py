@@ -115,17 +115,36 @@ class Scanner:
         program.do(nr["mmap"], start, length, granted, MAP_PRIVATE_FIXED, got, offset)
         if not prot & PROT_EXEC or prot & PROT_WRITE:
             return room
-        text = self.store.look(fd, offset, length)
+        text = self._look(fd, offset, length, errno.ENOEXEC)
         if text is None:
             return room
         address = start + text.first - offset
         if text.copy is None:
             program.do(nr["mprotect"], address, text.size, READ_EXEC)
         else:
-            self._map_copy(task, program, text, address, room, errno.ENOEXEC)
-            room += text.area_size
+            area = room
+            if not svc_patch.reaches(text.sites, room - address):  # a program with vast data
+                area = self._below(task.process, text, address)
+            self._map_copy(task, program, text, address, area, errno.ENOEXEC)
+            room = max(room, area + text.area_size)
         self._looked_at(task.process, address, text, prot)
         return room
+
+    def _look(self, fd: int, offset: int, length: int, refusal: int) -> Text | None:
+        try:
+            return self.store.look(fd, offset, length)
+        except UnreachableError:  # more text than a branch reaches over
+            raise LinuxError(refusal) from None
+        except OSError as error:
+            raise LinuxError(error.errno or errno.EIO) from error
+
+    def _below(self, process: Process, text: Text, address: int) -> int:
+        """Room for trampolines before the image that is being loaded."""
+        image = text.layout.image_of(text.first) if text.layout is not None else None
+        area = address + (image[0] if image is not None else 0) - text.area_size
+        while taken := scanned(process).areas.over(area, area + text.area_size):
+            area = taken[0][0] - text.area_size
+        return area
 
     def _map_copy(
         self, task: Task, program: Program, text: Text, address: int, area: int, refusal: int
@@ -185,7 +204,7 @@ class Scanner:
     ) -> None:
         """Let the code of a file mapping be executed; the mapping goes if that fails."""
         try:
-            text = self.store.look(fd, offset, length)
+            text = self._look(fd, offset, length, errno.ENOMEM)
             if text is None:
                 return
             address = start + text.first - offset

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 READ_EXEC = PROT_READ | PROT_EXEC
 _RESERVED = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+_STEP = svc_patch.REACH // 8
 _NO_FD = (1 << 64) - 1
 
 
@@ -46,12 +47,13 @@ async def reserve(
 ) -> int:
     """Find room for the trampolines of `text` and hold it; its address. LinuxError(ENOMEM).
 
-    Near one of `hints`, else where the host puts new mappings, which is near to what was mapped
-    last. Hints and not MAP_FIXED_NOREPLACE: emulators know that flag only of late. `keep_out`: of
-    addresses that the file's other segments will replace.
+    At one of `hints`, else where the host puts new mappings, which is near to what was mapped last,
+    else anywhere within reach. Hints and not MAP_FIXED_NOREPLACE: emulators know that flag only of
+    late. `keep_out`: addresses that the file's other segments will replace.
     """
     size = svc_patch.area_size(sites)
-    for hint in (*hints, 0):
+    around = (text + step for n in range(1, 8) for step in (n * _STEP, -n * _STEP))
+    for hint in (*hints, 0, *around):
         if hint < 0:
             continue
         got = await call(task, "mmap", hint, size, 0, _RESERVED, _NO_FD, 0)

@@ -3,11 +3,13 @@
 What the guest asked for is remembered; pages become executable when they are executed, or, in
 small ranges, when the guest says so. Before that they are made read-only and looked at. If there is
 something to replace (or nothing else may be trusted, `strict`) a sealed copy is mapped in their
-place, so that no other thread can change them after the look.
+place, so that no other thread can change them after the look. Without `strict`, pages that need no
+patch only change their protection, and a thread that writes them meanwhile cheats itself.
 
-Limits: memory that is shared with others becomes this process's own where it is executed, so shared
-executable memory is refused where it can be seen (`Scanner.mmap`). A write fault in pages that the
-guest itself has write-protected (natively, the kernel does not hear of it) passes once.
+Limits: an instruction that writes the page it lies in is a fault. Memory that is shared with others
+becomes this process's own where it is executed, so shared executable memory is refused where it can
+be seen (`Scanner.mmap`). The kernel does not hear of native calls: a write fault in pages that the
+guest itself has write-protected passes once.
 """
 
 from __future__ import annotations
@@ -75,10 +77,10 @@ class WriteOrExecute:
         executing = address == pc
         if executing is pages.executable and (executing or pages.writable):
             # As it should be: another thread was faster, or else the guest has a hand in it.
-            if memory.repeated.get(task.tid) != (pc, address):
-                memory.repeated[task.tid] = pc, address
-                return REPEAT
-            executing = False  # writes where it executes
+            if memory.repeated.get(task.tid) == (pc, address):
+                return GUESTS
+            memory.repeated[task.tid] = pc, address
+            return REPEAT
         memory.repeated.pop(task.tid, None)
         if executing:
             start, end = page, page + PAGE
@@ -89,7 +91,7 @@ class WriteOrExecute:
                 end = min(last, start + _AT_ONCE)
             await self._make_executable(task, memory, start, end)
             return REPEAT
-        if not (pages.writable and pages.executable):
+        if not (pages.writable and pages.executable) or page == pc & -PAGE:
             return GUESTS
         await call(task, "mprotect", page, PAGE, _READ_WRITE)
         memory.pages.set(page, page + PAGE, Pages(pages.prot, False))
@@ -101,7 +103,11 @@ class WriteOrExecute:
         code = await task.copy_in(start, size)
         sites = svc_patch.find_sites(code, self._store.strict)
         if sites or self._store.strict:
-            area = await reserve(task, start, sites, (start, end), (end,)) if sites else end
+            area = end
+            if sites:
+                whole = memory.pages.at(start) or (start, end)
+                near = (whole[1], whole[0] - svc_patch.area_size(sites))
+                area = await reserve(task, start, sites, (start, end), near)
             patched = svc_patch.patch(code, sites, area - start, self._store.entries)
             program = Program()
             copy = sealed_file(patched.text + patched.area)
