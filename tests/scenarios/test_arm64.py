@@ -7,6 +7,7 @@ unpacked and not configured, so scripts that need what maintainer scripts make a
 
 from __future__ import annotations
 
+from pathlib import Path
 
 import pytest
 
