@@ -6,12 +6,13 @@ After every such test nothing of the test may be left.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.docker import leaks
 from tests.docker.daemon import Daemon
-from tests.images import debian
+from tests.images import arm64, debian
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,24 @@ def debian_image(session_daemon: Daemon) -> str:
     done = session_daemon("import", str(debian.tarball()), "debian:test", timeout=300)
     assert done.status == 0, done
     return "debian:test"
+
+
+@pytest.fixture(scope="session")
+def arm64_debian(session_daemon: Daemon) -> str:
+    """The arm64 Debian tree (unpacked packages, nothing configured), imported; its name."""
+    return _imported(session_daemon, arm64.tarball(), "debian:arm64")
+
+
+@pytest.fixture(scope="session")
+def arm64_busybox(session_daemon: Daemon) -> str:
+    """An arm64 image with busybox only; its name."""
+    return _imported(session_daemon, arm64.busybox(), "busybox:arm64")
+
+
+def _imported(daemon: Daemon, archive: Path, name: str) -> str:
+    done = daemon("import", "--platform", "linux/arm64", str(archive), name, timeout=300)
+    assert done.status == 0, done
+    return name
 
 
 def remove_containers(daemon: Daemon) -> None:

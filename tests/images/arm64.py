@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -46,13 +47,12 @@ APPLETS = """
 free grep gunzip gzip head hostname id kill killall ln ls md5sum mkdir mkfifo mktemp mount mv
 nproc od pidof ping printenv printf ps pwd readlink realpath rm rmdir sed seq sh sha256sum sleep
 sort stat stty sync tail tar tee test time timeout top touch tr true tty umount uname uniq vi wc
-wget which whoami xargs yes
-""".split()
+wget which whoami xargs yes"""
 
 
 def _name(kind: str) -> str:
     source = Path(foreign.__file__).read_bytes()
-    return f"arm64-{kind}-{cache.digest(debian.SUITE, source, *PACKAGES, *APPLETS)}"
+    return f"arm64-{kind}-{cache.digest(debian.SUITE, source, *PACKAGES, APPLETS)}"
 
 
 def _make_busybox(target: Path) -> None:
@@ -65,8 +65,8 @@ def _make_busybox(target: Path) -> None:
                     root.file("bin/busybox", content, 0o755)
     for name in ("dev", "etc", "proc", "root", "sys", "tmp"):
         root.directory(name, 0o1777 if name == "tmp" else 0o755)
-    for name in APPLETS:
-        root.link(f"bin/{name}", "bin/busybox", foreign.tarfile.LNKTYPE)
+    for name in APPLETS.split():
+        root.link(f"bin/{name}", "bin/busybox", tarfile.LNKTYPE)
     root.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
     root.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n")
     root.close()

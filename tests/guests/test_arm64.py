@@ -1,0 +1,49 @@
+"""The same transcripts in an arm64 container, whose programs run under the emulator."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kernel.host import engines
+from tests.docker.daemon import Daemon
+from tests.guests import build, cross, emulator_limits, transcripts
+
+_ENGINE = engines.find("arm64")
+REASON = cross.available() or ("" if _ENGINE else "no engine for arm64 guests on this host")
+pytestmark = [pytest.mark.docker, pytest.mark.skipif(bool(REASON), reason=REASON)]
+
+
+def _programs() -> list[object]:
+    known = tomllib.loads((Path(__file__).parent / "known_failures.toml").read_text())
+    return [
+        pytest.param(name, marks=pytest.mark.xfail(reason=known[name])) if name in known else name
+        for name in build.names()
+    ]
+
+
+@pytest.mark.parametrize("name", _programs())
+@pytest.mark.parametrize("variant", cross.VARIANTS)
+def test_an_arm64_container_gives_the_expected_transcript(
+    docker: Daemon, arm64_debian: str, arm64_programs: Path, name: str, variant: str
+) -> None:
+    run = docker(
+        *("run", "--rm", "--platform", "linux/arm64", "-v", f"{arm64_programs}:/mnt/guests:ro"),
+        *(arm64_debian, f"/mnt/guests/{variant}/{name}"),
+        timeout=100,
+    )
+    expected = transcripts.expected(name)
+    known = emulator_limits.limits(name, variant)
+    if _ENGINE is None or _ENGINE.kind != "emulated":
+        known = []
+    assert emulator_limits.forgiven(run.stdout, expected, known) == expected
+    assert (run.stderr, run.status) == ("", 0)
+
+
+def test_a_static_program_runs_in_a_busybox_image(docker: Daemon, arm64_busybox: str) -> None:
+    script = "echo $0 $#; uname -m; busybox uname -s; seq 3 | wc -l; exit 7"
+    words = ["run", "--rm", "--platform", "linux/arm64", arm64_busybox, "sh", "-c", script, "a"]
+    run = docker(*words)
+    assert run == ("a 0\naarch64\nLinux\n3\n", "", 7)
