@@ -30,6 +30,7 @@ from codegen.site_table import write_file
 from codegen.svc_patch import Entries, Site
 
 _LOG = logging.getLogger(__name__)
+MEMFD_NAME: Final = "ddock-text"  # as /proc/PID/maps of the host names our copies
 _SETTLED_NS: Final = 100_000_000  # a file changed this recently may change unnoticed
 _KEPT_TEXTS: Final = 512
 _F_ADD_SEALS: Final = 1033
@@ -166,7 +167,7 @@ def usual_distance(text: Text) -> int:
 
 def sealed_file(content: bytes) -> int:
     """A descriptor of shared memory that nobody can write any more."""
-    fd = os.memfd_create("text", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         view = memoryview(content)
         while view:

@@ -228,6 +228,7 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     }  # fmt: skip
     sp, stack = _stack(image, auxv, stack_top, task.isa.uname)
     process.auxv = stack[1]
+    process.stack_at = sp
     await task.run(program)
     await task.copy_out(sp, stack[0])
     last = Program()

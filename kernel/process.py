@@ -66,6 +66,7 @@ class Process:
         self.auxv = b""
         self.brk_start = 0
         self.brk_end = 0
+        self.stack_at = 0  # an address within the first thread's stack
         self.oom_score_adj = 0
         self.image: Image | None = None  # what the next BOOT loads
         self.first_boot = False  # the stub is to be confined before it loads anything
@@ -105,6 +106,7 @@ class Process:
         self.comm, self.exe, self.auxv = parent.comm, parent.exe, parent.auxv
         self.argv, self.environ = list(parent.argv), list(parent.environ)
         self.brk_start, self.brk_end = parent.brk_start, parent.brk_end
+        self.stack_at = parent.stack_at
         self.oom_score_adj = parent.oom_score_adj
 
     @property

@@ -26,6 +26,7 @@ _MACHINES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _EMULATORS = {"arm64": ("qemu-aarch64-static", "qemu-aarch64")}
 # QEMU gives guests the host's signals from the C library's SIGRTMIN (34) on, as its 32, 33, ...
 _QEMU_SIGNAL_SHIFT = 2
+_EMULATOR_MEMORY = 0x7F00_0000_0000  # where the host places its mappings
 _EMULATOR_VARIABLES = ("QEMU_PLUGIN",)
 
 
@@ -45,6 +46,10 @@ class Engine:
         if self.emulator is None:
             return stub, ["ddock-guest"]
         return self.emulator, ["ddock-guest", stub]
+
+    def is_own(self, start: int, name: bytes) -> bool:
+        """Is a mapping of a guest process the emulator's own memory? Guests do not see it."""
+        return self.emulator is not None and (start >= _EMULATOR_MEMORY or name == b"[heap]")
 
     @property
     def environment(self) -> dict[str, str]:

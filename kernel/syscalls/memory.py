@@ -71,9 +71,20 @@ async def mmap(
         if task.process.files.get(fd) is not None:
             return -errno.ENODEV
     if not prot & _PROT_EXEC:
+        if flags & _MAP_FIXED_NOREPLACE:
+            return await _map_if_free(task, addr, len, prot, flags, fd, off)
         return Reply.hostcall("mmap", addr, len, prot, flags, fd, off)
     texts = task.process.container.translations
     return await texts.mmap(task, addr, len, prot, flags, fd, off)
+
+
+async def _map_if_free(task: Task, addr: int, length: int, *rest: int) -> Answer:
+    """MAP_FIXED_NOREPLACE, which an emulator takes for a hint."""
+    got = await task.hostcall("mmap", addr, length, *rest)
+    if got == addr:
+        return got
+    await task.hostcall("munmap", got, length)
+    return -errno.EEXIST
 
 
 @syscall()

@@ -177,9 +177,8 @@ def _mmap(s: Stub) -> None:
     movable, anonymous = a.label("mmap_movable"), a.label("mmap_anonymous")
     s.bind("mmap")
     a.tbnz(x2, 2, s["slow"])  # PROT_EXEC
-    a.constant(x16, 0x10_0010)  # MAP_FIXED | MAP_FIXED_NOREPLACE
-    a.and_(x16, x16, x3)
-    a.cbz(x16, movable)
+    a.tbnz(x3, 20, s["slow"])  # MAP_FIXED_NOREPLACE: not every host knows it
+    a.tbz(x3, 4, movable)  # MAP_FIXED
     _require_outside(s)
     a.bind(movable)
     a.tbnz(x3, 5, anonymous)  # MAP_ANONYMOUS

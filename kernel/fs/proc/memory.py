@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from codegen.svc_texts import MEMFD_NAME
 from kernel.fs.proc import host
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 STUB: Final = range(0x6800_0000_0000, 0x6801_0000_0000)
 LOW_TABLES: Final = range(0x050F_0000, 0x0516_0000)
+COPY: Final = b"/memfd:" + MEMFD_NAME.encode()  # of text, made by the kernel
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)")
 
 
@@ -67,27 +69,42 @@ def _mappings(process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield header, b"".join(details)
         header, details = b"", []
         start, end, offset = (int(match[i], 16) for i in (1, 2, 4))
-        if _hidden(process, start, end):
-            continue
         path, identity = match[7], match[5] + b" " + match[6]
-        if path.startswith(cache):
+        if _hidden(process, start, end, path):
+            continue
+        if path.startswith((cache, COPY)):
             if before[0] != start:
                 path, identity = b"", b"00:00 0"
             else:
                 offset, identity, path = before[1:]
+        elif not path and start <= process.stack_at < end:
+            path = b"[stack]"  # an emulator's host does not know it
         elif path.startswith(b"/"):
             path, identity = _translate(process, path, match[5], match[6])
         before = (end, offset + end - start, identity, path)
-        text = b"%s-%s %s %08x %s " % (match[1], match[2], match[3], offset, identity)
+        allowed = _permissions(process, start, match[3])
+        text = b"%s-%s %s %08x %s " % (match[1], match[2], allowed, offset, identity)
         header = text.ljust(73) + path + b"\n" if path else text + b"\n"
     if header:
         yield header, b"".join(details)
 
 
-def _hidden(process: Process, start: int, end: int) -> bool:
+def _hidden(process: Process, start: int, end: int, name: bytes) -> bool:
+    if process.container.engine.is_own(start, name):
+        return True
     if start < STUB.stop and end > STUB.start:
         return True
     return process.patchable and start < LOW_TABLES.stop and end > LOW_TABLES.start
+
+
+def _permissions(process: Process, start: int, host: bytes) -> bytes:
+    """As the guest asked: the host's may lack x until the page is executed.
+
+    What calls that never reach the kernel have made of the range since is not known here.
+    """
+    scanned = process.texts.scanned
+    found = scanned.pages.at(start) if scanned is not None and host[:3] == b"r--" else None
+    return host[:2] + b"x" + host[3:] if found is not None and found[2].prot & 4 else host
 
 
 def _translate(process: Process, path: bytes, device: bytes, ino: bytes) -> tuple[bytes, bytes]:
