@@ -11,7 +11,7 @@ import os
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from codegen.layout import PAYLOAD, SLOT_SIZE, Op, Slot, SlotArm64
+from codegen.layout import PAYLOAD, SLOT_SIZE, Op, Slot
 from kernel import channel
 from kernel.limits import NOFILE, descriptor_limits
 from kernel.reply import Hole, Program, Template
@@ -85,8 +85,8 @@ def program(
     """The program for `task` that makes `child`, and its values. The child's slot is ready."""
     slot, process = child.slot, task.process
     twice = process.container.engine.forks_twice and not flags & CLONE_THREAD
-    if twice:
-        slot.q[SlotArm64.KERNEL_PID // 8] = os.getpid()
+    if twice and task.isa.kernel_pid is not None:
+        slot.q[task.isa.kernel_pid // 8] = os.getpid()
     number = 0
     if child.socket is not None:
         brings = Brings.SLOT_AND_SOCKET

@@ -35,6 +35,7 @@ from kernel.packets import Message, PacketChannel
 from kernel.patching import Translations
 from kernel.scanning import Scanner
 from kernel.spec import ContainerSpec
+from kernel.syscalls.declare import decoders
 
 _log = logging.getLogger("ddock.kernel")
 
@@ -42,7 +43,7 @@ _log = logging.getLogger("ddock.kernel")
 def warm_up() -> None:
     """Import and load everything a kernel needs: done once, in the zygote."""
     families.load()
-    tables.load(engines.host_isa()).syscalls  # noqa: B018 - decoded on first use
+    decoders(tables.load(engines.host_isa()))
     landlock_version()
 
 

@@ -32,6 +32,8 @@ class Isa:
     frames: Frames
     saved_registers: tuple[tuple[int, int], ...]  # (offset, length) in a slot of the guest's
     saved_sp: int  # offset in a slot of the stack pointer among them
+    # offset in a slot of the kernel's host pid, for a stub whose clone takes two steps
+    kernel_pid: int | None = None
     # /proc/cpuinfo of that many CPUs and this auxiliary vector, where guests are emulated
     cpuinfo: Callable[[int, bytes], bytes] | None = None
 

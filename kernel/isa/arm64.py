@@ -22,5 +22,6 @@ ISA = Isa(
         (SlotArm64.XREGS, SlotArm64.NZCV + 8 - SlotArm64.XREGS),
     ),
     saved_sp=SlotArm64.XREGS + 31 * 8,
+    kernel_pid=SlotArm64.KERNEL_PID,
     cpuinfo=cpuinfo,
 )

@@ -29,8 +29,11 @@ families.load()
 X86, ARM = tables.load("x86_64"), tables.load("arm64")
 SOURCES = Path(kernel.__file__).parent
 # What belongs to one ISA by its nature: its own modules, engines and hosts, and the struct stat
-# that attributes are kept as. The zygote and its sessions choose the ISA.
-MAY_NAME_ISAS = {"isa", "host", "spec.py", "zygote.py", "session.py", "fs/metadata.py"}
+# that attributes are kept as. The zygote and its sessions choose the ISA; only text of arm64 is
+# scanned for calls.
+MAY_NAME_ISAS = {
+    "isa", "host", "spec.py", "zygote.py", "session.py", "fs/metadata.py", "scanning.py",
+}  # fmt: skip
 NAMES_ISA = re.compile(r"x86|amd64|i[3-6]86|arm64|aarch64|armv\d", re.IGNORECASE)
 ONE_ISAS_CALLS = set(X86.numbers) ^ set(ARM.numbers)
 
