@@ -93,7 +93,7 @@ def _run(apt: Sequence[str], directory: Path, *commands: Sequence[str]) -> None:
 
 def _place(name: str) -> str:
     """Where a package's file lies in a tree whose /bin, /lib and /sbin are links."""
-    name = name.removeprefix("./").rstrip("/")
+    name = name.removeprefix(".").strip("/")
     return f"usr/{name}" if name.partition("/")[0] in MERGED else name
 
 

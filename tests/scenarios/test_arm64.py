@@ -87,11 +87,11 @@ OWN = [
 TOLD = {
     "uname -sm": "Linux aarch64\n",
     "dpkg --print-architecture": "arm64\n",
-    "dpkg -l bash | tail -1 | tr -s ' ' | cut -d' ' -f1,2,4": "iU bash arm64\n",
+    "dpkg -l bash | tail -1 | tr -s ' ' | cut -d' ' -f1,4": "iU arm64\n",
     "python3 -c 'import platform; print(platform.machine(), platform.architecture()[0])'": (
         "aarch64 64bit\n"
     ),
-    "dpkg -L hostname | head -2; dpkg --compare-versions 1.0 lt 1.1; echo $?": "/.\n/usr\n0\n",
+    "dpkg -L hostname | head -2; dpkg --compare-versions 1.0 lt 1.1; echo $?": "/.\n/usr/bin\n0\n",
 }
 
 
