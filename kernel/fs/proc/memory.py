@@ -2,7 +2,7 @@
 
 Hidden are the stub with its slots, and the low tables that patched text jumps through. Text that
 runs from the translation cache is shown as the file it was made from, which the mapping before it
-names.
+or behind it names.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _mappings(process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
     header = b""
     details: list[bytes] = []
     before = (0, 0, b"", b"")  # end, next file offset, device and inode, path of the last mapping
-    for line in host.read_of(process, name).splitlines(keepends=True):
+    lines = host.read_of(process, name).splitlines(keepends=True)
+    headers = {int(match[1], 16): match for match in map(_LINE.match, lines) if match}
+    for line in lines:
         match = _LINE.match(line)
         if match is None:
             details.append(line)
@@ -73,10 +75,10 @@ def _mappings(process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         if _hidden(process, start, end, path):
             continue
         if path.startswith((cache, COPY)):
-            if before[0] != start:
-                path, identity = b"", b"00:00 0"
-            else:
+            if before[0] == start:
                 offset, identity, path = before[1:]
+            else:
+                offset, identity, path = _continued(process, headers.get(end), end - start)
         elif not path and start <= process.stack_at < end:
             path = b"[stack]"  # an emulator's host does not know it
         elif path.startswith(b"/"):
@@ -87,6 +89,16 @@ def _mappings(process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         header = text.ljust(73) + path + b"\n" if path else text + b"\n"
     if header:
         yield header, b"".join(details)
+
+
+def _continued(
+    process: Process, following: re.Match[bytes] | None, size: int
+) -> tuple[int, bytes, bytes]:
+    """(offset, identity, path) of copied text that the mapping behind it continues, if it does."""
+    if following is None or not following[7].startswith(b"/") or int(following[4], 16) < size:
+        return 0, b"00:00 0", b""
+    path, identity = _translate(process, following[7], following[5], following[6])
+    return int(following[4], 16) - size, identity, path
 
 
 def _hidden(process: Process, start: int, end: int, name: bytes) -> bool:
