@@ -19,15 +19,22 @@ from pathlib import Path
 
 from tests.docker import leaks
 from tests.docker.daemon import Daemon
-from tests.images import cache, debian, native
+from tests.guests import cross
+from tests.images import arm64, cache, debian, native
 
 SOURCE = Path(__file__).with_name("storm.c")
 HEADER = Path(__file__).parents[1] / "guests" / "guest.h"
 SLACK_SECONDS = 90
+IMAGES = {
+    "x86_64": ["busybox"],
+    "arm64": ["--platform", "linux/arm64", "busybox:arm64"],
+}
 
 
-def program() -> Path:
+def program(isa: str) -> Path:
     """Compile the storm, statically; return its directory."""
+    if isa == "arm64":
+        return _cross_program()
     content = cache.digest(SOURCE.read_bytes(), HEADER.read_bytes(), *debian.PACKAGES)
     target = cache.directory() / f"storm-{content}"
     with cache.lock("storm"):
@@ -41,6 +48,19 @@ def program() -> Path:
             if done.status:
                 raise RuntimeError(f"compiling the storm: {done.stderr.decode()}")
             shutil.rmtree(partial / "tmp")
+            partial.rename(target)
+    return target
+
+
+def _cross_program() -> Path:
+    content = cache.digest(SOURCE.read_bytes(), HEADER.read_bytes())
+    target = cache.directory() / f"storm-arm64-{content}"
+    with cache.lock("storm-arm64"):
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            partial.mkdir(parents=True, exist_ok=True)
+            words = [cross.COMPILER, "-O2", "-w", "-pthread", "-static"]
+            subprocess.run([*words, "-o", str(partial / "storm"), str(SOURCE)], check=True)
             partial.rename(target)
     return target
 
@@ -84,8 +104,9 @@ class Storm:
 class Visitors:
     """Short-lived containers beside the storms, each with an answer that is checked."""
 
-    def __init__(self, docker: Daemon, until: float) -> None:
+    def __init__(self, docker: Daemon, until: float, image: Sequence[str]) -> None:
         self.docker = docker
+        self.image = image
         self.until = until
         self.count = 0
         self.failures: list[str] = []
@@ -97,7 +118,7 @@ class Visitors:
             number = self.count % 100
             script = f"echo visitor {number} | cat; exit {number}"
             try:
-                done = self.docker("run", "--rm", "busybox", "sh", "-c", script, timeout=60)
+                done = self.docker("run", "--rm", *self.image, "sh", "-c", script, timeout=60)
             except subprocess.TimeoutExpired:
                 self.failures.append(f"visitor {self.count} did not end")
                 continue
@@ -106,26 +127,27 @@ class Visitors:
             self.count += 1
 
 
-def storm(docker: Daemon, containers: int, processes: int, seconds: float, seed: int) -> list[str]:
+def storm(
+    docker: Daemon, containers: int, processes: int, seconds: float, seed: int, isa: str = "x86_64"
+) -> list[str]:
     """Run it all; return what went wrong."""
-    directory = program()
+    directory = program(isa)
+    image = IMAGES[isa]
     started = time.monotonic()
     deadline = started + seconds + SLACK_SECONDS
     storms, threads = [], []
     for number in range(containers):
         client = docker.popen(
-            "run", "--rm", "-v", f"{directory}:/storm:ro", "busybox", "/storm/storm",
+            "run", "--rm", "-v", f"{directory}:/storm:ro", *image, "/storm/storm",
             str(processes), str(seconds), str(seed + number),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         storms.append(Storm(number))
         threads.append(threading.Thread(target=storms[-1].follow, args=(client, deadline)))
         threads[-1].start()
-    visitors = Visitors(docker, started + seconds)
-    while any(thread.is_alive() for thread in threads):
-        threads[-1].join(1.0)
-        for thread in threads[:-1]:
-            thread.join(0.0)
+    visitors = Visitors(docker, started + seconds, image)
+    while alive := [thread for thread in threads if thread.is_alive()]:
+        alive[0].join(1.0)
         rounds = sum(one.rounds for one in storms)
         running = sum(thread.is_alive() for thread in threads)
         elapsed = time.monotonic() - started
@@ -146,7 +168,7 @@ def storm(docker: Daemon, containers: int, processes: int, seconds: float, seed:
 
 def natively(processes: int, seconds: float, seed: int) -> int:
     """Run one storm in the chroot."""
-    directory = program()
+    directory = program("x86_64")
     scratch = directory.with_suffix(".tmp")
     scratch.mkdir(exist_ok=True)
     scratch.chmod(0o1777)
@@ -163,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--native", action="store_true")
+    parser.add_argument("--isa", choices=IMAGES, default="x86_64", help="of the guests")
     options = parser.parse_args(arguments)
     if options.native:
         return natively(options.processes, options.seconds, options.seed)
@@ -173,9 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if made.status:
             print(made.stderr, file=sys.stderr)
             return 1
+        if options.isa == "arm64":
+            words = ("import", "--platform", "linux/arm64", str(arm64.busybox()), "busybox:arm64")
+            docker(*words)
         before = leaks.State.of(docker)
         failures = storm(
-            docker, options.containers, options.processes, options.seconds, options.seed
+            docker,
+            options.containers,
+            options.processes,
+            options.seconds,
+            options.seed,
+            options.isa,
         )
         for failure in failures:
             print(failure)
