@@ -80,8 +80,8 @@ def _require_outside(s: Stub) -> None:
     a.sub(x15, x15, 1)
     a.tbnz(x15, 63, outside)  # begins behind it
     a.add(x16, x0, x1)
-    a.lsr(x15, x16, 63)
-    a.cbnz(x15, s["slow"])  # so far up, or around
+    a.orr(x15, x16, x1)
+    a.tbnz(x15, 63, s["slow"])  # so far up, or around
     a.lsr(x16, x16, 32)
     a.constant(x15, _HIGH_BASE)
     a.sub(x16, x16, x15)
