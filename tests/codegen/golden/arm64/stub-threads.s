@@ -97,18 +97,20 @@ learn_key:
     10  adr x12, thread_table
     14  add x12, x12, x11, lsl #4
 key_claim:
-     0  ldaxr x13, [x12]
+     0  ldaxp x13, x14, [x12]
      4  cbnz x13, key_taken
-     8  stxr w14, x10, [x12]
+     8  stlxp w14, x10, x28, [x12]
      c  cbnz w14, key_claim
-    10  str x28, [x12, #8]
-    14  str x10, [x28, #0x70]
-    18  ret
+    10  str x10, [x28, #0x70]
+    14  ret
 key_taken:
+     0  cmp x13, x10
+     4  b.ne key_other
+     8  stlxp w14, x10, xzr, [x12]
+     c  cbnz w14, key_claim
+    10  ret
+key_other:
      0  clrex
-     4  cmp x13, x10
-     8  b.ne key_out
-     c  str xzr, [x12, #8]
 key_out:
      0  ret
 forget_key:
