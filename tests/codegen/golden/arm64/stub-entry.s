@@ -302,15 +302,16 @@ exit:
     10  str x0, [x28, #0x10]
     14  mov w8, w8
     18  str x8, [x28, #0xf0]
-    1c  ldr x9, [x28, #0x300]
-    20  cbz x9, no_list
-    24  adr x10, no_list
-    28  str x10, [x28, #0x110]
-    2c  ldr x10, [x9]
-    30  cmp x10, x9
-    34  b.ne exit_ask
-    38  ldr x10, [x9, #0x10]
-    3c  cbnz x10, exit_ask
+    1c  bl forget_key
+    20  ldr x9, [x28, #0x300]
+    24  cbz x9, no_list
+    28  adr x10, no_list
+    2c  str x10, [x28, #0x110]
+    30  ldr x10, [x9]
+    34  cmp x10, x9
+    38  b.ne exit_ask
+    3c  ldr x10, [x9, #0x10]
+    40  cbnz x10, exit_ask
 no_list:
      0  cmp x8, #0x5e
      4  b.ne exit_announce
@@ -326,9 +327,8 @@ exit_ask:
 exit_announce:
      0  str xzr, [x28, #0x110]
      4  str x8, [x28, #8]
-     8  bl forget_key
-     c  bl announce
-    10  ldr x0, [x28, #0x10]
-    14  ldr x8, [x28, #0xf0]
-    18  svc #0
-    1c  brk #1
+     8  bl announce
+     c  ldr x0, [x28, #0x10]
+    10  ldr x8, [x28, #0xf0]
+    14  svc #0
+    18  brk #1
