@@ -84,6 +84,7 @@ class MachineArm64(Machine):
     def __init__(self) -> None:
         super().__init__()
         self.trapping = False
+        self.signals: list[int] = []
         self._exception = 0
         self.uc.mem_map(threads.TABLE, threads.TABLE_BYTES)
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
@@ -156,6 +157,23 @@ class MachineArm64(Machine):
         self.check_kept(before)
         return self.result
 
+    def path(self, name: str | int, *arguments: int) -> list[int]:
+        """Addresses of the instructions of a call, from the site on, as they are executed."""
+        seen: list[int] = []
+        hook = self.uc.hook_add(unicorn.UC_HOOK_CODE, lambda _uc, at, *_: seen.append(at))
+        self.call(name, *arguments)
+        self.uc.hook_del(hook)
+        return seen
+
+    def set_tls(self, register: int, before: Mapping[str, int]) -> None:
+        """The guest's `msr tpidr_el0, Xregister` at a site of its own."""
+        site, place = SITE + 0x100, TRAMPOLINE + 0x100
+        self.write(site, branch(site, place))
+        self.write(place, trampoline(place, site, self.address("set_tls"), register))
+        self.guest_sp = before["sp"]
+        self.load(before)
+        self.enter(site, site + 4)
+
     def start(self, name: str | int, registers: Mapping[str, int], until: int) -> None:
         self.guest_sp = registers.get("sp", self.guest_sp)
         self.load({"sp": self.guest_sp, **registers, "x8": self.number(name)})
@@ -178,6 +196,7 @@ class MachineArm64(Machine):
 
     def enter(self, start: int, until: int) -> None:
         self.load({"pc": start})
+        self.uc.ctl_flush_tb()  # translated code does not stop at a new `until`
         while True:
             self._exception = 0
             failed: Any = None
@@ -225,6 +244,7 @@ class MachineArm64(Machine):
 
     def signal(self, number: int, code: int = 1) -> None:
         """The host delivers a signal at the present pc: what runs next is the handler."""
+        self.signals.append(number)
         sp = self.register("sp")
         assert not SLOT + ALT_STACK <= sp < SLOT + ALT_STACK + ALT_STACK_SIZE, "nested signal"
         self.write(INFO, struct.pack("<iii", number, 0, code).ljust(128 + 464, b"\0"))
