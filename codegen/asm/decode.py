@@ -1,4 +1,4 @@
-"""The disassembler, as little of it as the patcher needs: a linear sweep over x86_64 code."""
+"""The disassembler, as little of it as the patcher needs: a linear sweep over code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Instruction(NamedTuple):
     offset: int
     size: int
     mnemonic: str  # lower case, prefixes included ("notrack jmp")
-    operands: str  # Intel syntax
+    operands: str  # Intel syntax; arm64: the architecture's
 
     @property
     def end(self) -> int:
@@ -22,18 +22,21 @@ class Instruction(NamedTuple):
 
 
 @functools.cache
-def _decoder() -> Callable[[bytes, int], Iterable[tuple[Any, ...]]]:
+def _decoder(isa: str) -> Callable[[bytes, int], Iterable[tuple[Any, ...]]]:
     # Imported when first needed: it takes 5 MB, and with a warm cache nothing is ever patched.
     import capstone  # noqa: PLC0415
 
     decode: Callable[[bytes, int], Iterable[tuple[Any, ...]]]
-    decode = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm_lite
+    if isa == "arm64":
+        decode = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN).disasm_lite
+    else:
+        decode = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm_lite
     return decode
 
 
-def sweep(code: bytes, start: int, stop: int) -> list[Instruction]:
+def sweep(code: bytes, start: int, stop: int, isa: str = "x86_64") -> list[Instruction]:
     """The instructions that lie wholly in code[start:stop], one after the other from `start` on.
 
     Ends early at bytes that are no instruction. A branch's operand is its target, as an offset.
     """
-    return [Instruction(*row) for row in _decoder()(code[start:stop], start)]
+    return [Instruction(*row) for row in _decoder(isa)(code[start:stop], start)]

@@ -1,4 +1,4 @@
-"""Golden listings of the x86_64 stub, one file a part: what review sees of a template change.
+"""Golden listings of the stubs, one file a part: what review sees of a template change.
 
 UPDATE_GOLDEN=1 rewrites them; review the diff. Offsets count from the label above, branch targets
 and tables are named, so that a change shows where it is made and nowhere else. The dispatch,
@@ -17,18 +17,33 @@ import pytest
 from codegen.asm.assembler import Label
 from codegen.asm.decode import Instruction, sweep
 from codegen.layout import STUB_TEXT_LIMIT
-from tests.codegen.test_stub_machine import stub
+from tests.codegen.stub_machine import Built, stub
 
-GOLDEN = Path(__file__).parent / "golden" / "x86_64"
+GOLDEN = Path(__file__).parent / "golden"
 PARTS = {  # the file of templates that emits it: its first label
-    "entry": "entry",
-    "post": "slow",
-    "program": "program",
-    "signals": "trap_before",
-    "boot": "boot",
+    "x86_64": {
+        "entry": "entry",
+        "post": "slow",
+        "program": "program",
+        "signals": "trap_before",
+        "boot": "boot",
+    },
+    "arm64": {
+        "entry": "entry",
+        "threads": "set_tls",
+        "post": "copy",
+        "program": "program",
+        "descriptors": "op_recv_fds",
+        "clone": "op_clone",
+        "enter": "op_enter",  # of program.py; clone.py stands between
+        "signals": "trap_before",
+        "boot": "boot",
+    },
 }
 END = "empty_string"
+_ARM64_TARGETS = ("b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr")
 _BRANCH = re.compile(r"0x[0-9a-f]+|\d+")
+_TARGET = re.compile(r"#(0x[0-9a-f]+|\d+)$")  # arm64: the last operand of a branch or adr
 _RELATIVE = re.compile(r"\[rip ([+-]) (0x[0-9a-f]+|\d+)\]")
 
 
@@ -37,9 +52,8 @@ def offset_of(label: Label) -> int:
     return label.offset
 
 
-def label_names() -> dict[int, list[str]]:
+def label_names(made: Built) -> dict[int, list[str]]:
     """Every label by its offset; labels of the same name are numbered in order."""
-    made, _ = stub()
     counts = Counter(label.name for label in made.a.labels)
     seen: Counter[str] = Counter()
     names: dict[int, list[str]] = {}
@@ -49,7 +63,19 @@ def label_names() -> dict[int, list[str]]:
             seen[name] += 1
             name += f".{seen[name]}"
         names.setdefault(offset_of(label), []).append(name)
+    if "thread_table" in made.names:  # behind the text, in no place of its own
+        names[offset_of(made.names["thread_table"])] = ["thread_table"]
     return names
+
+
+def operands_arm64(instruction: Instruction, names: dict[int, list[str]]) -> str:
+    """With the names of the places they refer to."""
+    text = instruction.operands
+    if instruction.mnemonic.split(".")[0] in _ARM64_TARGETS:
+        found = _TARGET.search(text)
+        assert found
+        text = text.replace(found[0], names[int(found[1], 0)][0])
+    return text
 
 
 def operands(instruction: Instruction, names: dict[int, list[str]]) -> str:
@@ -64,37 +90,39 @@ def operands(instruction: Instruction, names: dict[int, list[str]]) -> str:
     return text
 
 
-def listing(first: str) -> str:
+def listing(isa: str, first: str) -> str:
     """The part of the stub that begins with the label `first`."""
-    made, code = stub()
-    starts = sorted(offset_of(made.names[name]) for name in (*PARTS.values(), END))
+    made = stub(isa)
+    starts = sorted(offset_of(made.names[name]) for name in (*PARTS[isa].values(), END))
     start = offset_of(made.names[first])
     stop = starts[starts.index(start) + 1]
-    names = label_names()
+    names = label_names(made)
+    named = operands_arm64 if isa == "arm64" else operands
     lines: list[str] = []
     since = start
-    for instruction in sweep(code, start, stop):
+    for instruction in sweep(made.code, start, stop, isa):
         for name in names.get(instruction.offset, ()):
             lines.append(f"{name}:")
             since = instruction.offset
-        text = f"{instruction.mnemonic} {operands(instruction, names)}".rstrip()
+        text = f"{instruction.mnemonic} {named(instruction, names)}".rstrip()
         lines.append(f"  {instruction.offset - since:4x}  {text}")
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_golden_listing(part: str) -> None:
-    text = listing(PARTS[part])
-    file = GOLDEN / f"stub-{part}.s"
+@pytest.mark.parametrize(("isa", "part"), [(isa, p) for isa, parts in PARTS.items() for p in parts])
+def test_golden_listing(isa: str, part: str) -> None:
+    text = listing(isa, PARTS[isa][part])
+    file = GOLDEN / isa / f"stub-{part}.s"
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(text)
     assert file.read_text() == text, "UPDATE_GOLDEN=1 accepts the new listing"
 
 
-def test_the_listings_show_every_instruction() -> None:
-    made, code = stub()
+@pytest.mark.parametrize("isa", PARTS)
+def test_the_listings_show_every_instruction(isa: str) -> None:
+    made = stub(isa)
     stop = offset_of(made.names[END])
-    instructions = sweep(code, 0, stop)
+    instructions = sweep(made.code, 0, stop, isa)
     assert offset_of(made.names["entry"]) == 0
     assert instructions[-1].end == stop
     written = [offset for offset, _ in made.a.listing if offset < stop]
@@ -102,26 +130,28 @@ def test_the_listings_show_every_instruction() -> None:
 
 
 def test_what_the_assembler_says_it_emitted_is_what_capstone_reads() -> None:
-    made, code = stub()
+    made = stub("x86_64")
     said = dict(made.a.listing)
-    for instruction in sweep(code, 0, offset_of(made.names[END])):
+    for instruction in sweep(made.code, 0, offset_of(made.names[END])):
         mnemonic = said[instruction.offset].split()[0].replace("movabs", "mov")
         read = instruction.mnemonic.split()[0].replace("movabs", "mov")
         assert mnemonic == read, said[instruction.offset]
 
 
-def test_the_tables_lie_behind_the_code_within_the_text() -> None:
-    made, code = stub()
+@pytest.mark.parametrize("isa", PARTS)
+def test_the_tables_lie_behind_the_code_within_the_text(isa: str) -> None:
+    made = stub(isa)
     end = offset_of(made.names[END])
     for name in ("dispatch_table", "op_table", "marshal_table", "one"):
         assert offset_of(made.names[name]) > end
         assert offset_of(made.names[name]) % 8 == 0
-    assert made.a.base + len(code) <= STUB_TEXT_LIMIT
+    assert made.a.base + len(made.code) <= STUB_TEXT_LIMIT
 
 
-def test_building_again_gives_the_same_bytes() -> None:
-    made, code = stub()
+@pytest.mark.parametrize("isa", PARTS)
+def test_building_again_gives_the_same_bytes(isa: str) -> None:
+    made = stub(isa)
     stub.cache_clear()
-    again, bytes_again = stub()
-    assert bytes_again == code
+    again = stub(isa)
+    assert again.code == made.code
     assert again.a.listing == made.a.listing

@@ -8,33 +8,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from codegen.layout import CTRL_FD, PAYLOAD, Op, Request, Slot, State
+from codegen.layout import CTRL_FD, PAYLOAD, Op, Request, Slot
 from kernel.reply import SCRATCH, Program, Result
-from tests.codegen.test_stub_machine import (
-    ALL,
-    ARGUMENTS,
-    MASK,
+from tests.codegen.stub_machine import (
     MEMORY,
-    RETURN,
     SIBLING,
     SLOT,
-    TABLE,
     UNMAPPED,
     Machine,
     Trap,
-    address,
     says,
     signed,
 )
 
-N = TABLE.numbers
 EAGAIN = -errno.EAGAIN
 _SENDMSG_NAME = struct.Struct("<QQQQQQI4x")
-
-
-@pytest.fixture
-def machine() -> Machine:
-    return Machine()
 
 
 def run(machine: Machine, *programs: Program, name: str = "getpgid") -> int:
@@ -49,9 +37,9 @@ def ended(program: Program, result: int = 0) -> Program:
     return program
 
 
-def hostcall(*arguments: int, name: str = "getpid", checked: bool = False) -> Program:
+def hostcall(machine: Machine, *, checked: bool = False) -> Program:
     program = Program()
-    program.hostcall(N[name], *arguments, checked=checked)
+    program.hostcall(machine.numbers["getpid"], checked=checked)
     return program
 
 
@@ -63,10 +51,10 @@ def test_end_is_the_result(machine: Machine, result: int) -> None:
 
 def test_a_host_call_gets_its_arguments_and_later_ops_its_result(machine: Machine) -> None:
     program = Program()
-    first = program.hostcall(N["openat"], 1, 2, 3, 4, 5, 6)
-    second = program.hostcall(N["fcntl"], first, first, 7)
+    first = program.hostcall(machine.numbers["openat"], 1, 2, 3, 4, 5, 6)
+    second = program.hostcall(machine.numbers["fcntl"], first, first, 7)
     program.op(Op.END, second)
-    machine.host = lambda _m, number, _: 40 if number == N["openat"] else 41
+    machine.host = lambda m, number, _: 40 if number == m.numbers["openat"] else 41
     assert run(machine, program) == 41
     assert machine.calls[0] == ("openat", [1, 2, 3, 4, 5, 6])
     assert machine.calls[1][1][:3] == [40, 40, 7]
@@ -74,9 +62,9 @@ def test_a_host_call_gets_its_arguments_and_later_ops_its_result(machine: Machin
 
 def test_every_result_register_can_be_an_argument(machine: Machine) -> None:
     program = Program()
-    results = [program.hostcall(N["dup"], i) for i in range(12)]
-    program.hostcall(N["select"], *results[:6])
-    program.hostcall(N["select"], *results[6:])
+    results = [program.hostcall(machine.numbers["dup"], i) for i in range(12)]
+    program.hostcall(machine.numbers["pselect6"], *results[:6])
+    program.hostcall(machine.numbers["pselect6"], *results[6:])
     machine.host = lambda _m, _n, arguments: 100 + arguments[0]
     run(machine, ended(program))
     assert machine.calls[12][1] == [100, 101, 102, 103, 104, 105]
@@ -86,9 +74,9 @@ def test_every_result_register_can_be_an_argument(machine: Machine) -> None:
 @pytest.mark.parametrize("result", [-1, -errno.EBADF, -4095])
 def test_a_checked_failure_is_reported_with_its_index(machine: Machine, result: int) -> None:
     program = Program()
-    program.hostcall(N["getpid"], checked=False)
-    program.do(N["dup"], 9)
-    program.do(N["close"], 9)
+    program.hostcall(machine.numbers["getpid"], checked=False)
+    program.do(machine.numbers["dup"], 9)
+    program.do(machine.numbers["close"], 9)
     machine.host = says(result)
     heard: list[tuple[int, list[int]]] = []
 
@@ -110,19 +98,19 @@ def test_a_checked_failure_is_reported_with_its_index(machine: Machine, result: 
 @pytest.mark.parametrize("result", [0, 4096, -4096, -1 << 63])
 def test_what_is_no_errno_is_no_failure(machine: Machine, result: int) -> None:
     machine.host = says(result)
-    assert run(machine, ended(hostcall(checked=True), 6)) == 6
+    assert run(machine, ended(hostcall(machine, checked=True), 6)) == 6
 
 
 def test_an_unchecked_failure_goes_on(machine: Machine) -> None:
     machine.host = says(-errno.EPERM)
-    program = hostcall()
+    program = hostcall(machine)
     program.op(Op.END, Result(0))
     assert run(machine, program) == -errno.EPERM
 
 
-def interruptible(flags: int = 0) -> Program:
+def interruptible(machine: Machine, flags: int = 0) -> Program:
     program = Program()
-    result = program.op(Op.HOSTCALL, 5, nr=N["read"], flags=Op.INTERRUPTIBLE | flags)
+    result = program.op(Op.HOSTCALL, 5, nr=machine.numbers["read"], flags=Op.INTERRUPTIBLE | flags)
     program.op(Op.END, result)
     return program
 
@@ -130,12 +118,12 @@ def interruptible(flags: int = 0) -> Program:
 def test_an_interruptible_call_is_not_begun_when_work_is_pending(machine: Machine) -> None:
     def kernel(m: Machine) -> None:
         m.set(Slot.PENDING, 1, 4)
-        m.run_program(interruptible())
+        m.run_program(interruptible(machine))
 
     machine.kernel = kernel
     with pytest.raises(Trap, match="trap_after"):
         machine.call("getpgid", 0)
-    assert signed(machine.register("rax")) == -errno.EINTR
+    assert machine.result == -errno.EINTR
     assert not machine.calls
 
 
@@ -147,7 +135,7 @@ def test_eintr_is_reported_when_the_kernel_wants_to_know(machine: Machine, repor
     def kernel(m: Machine) -> None:
         heard.append(m.posted)
         if m.requests == 1:
-            m.run_program(interruptible(Op.REPORT_EINTR if reported else 0))
+            m.run_program(interruptible(machine, Op.REPORT_EINTR if reported else 0))
         else:
             m.answer(-77)
 
@@ -158,7 +146,7 @@ def test_eintr_is_reported_when_the_kernel_wants_to_know(machine: Machine, repor
 
 def test_another_failure_is_none_that_report_eintr_reports(machine: Machine) -> None:
     machine.host = says(-errno.EBADF)
-    assert run(machine, interruptible(Op.REPORT_EINTR)) == -errno.EBADF
+    assert run(machine, interruptible(machine, Op.REPORT_EINTR)) == -errno.EBADF
 
 
 # ------------------------------------------------------------------------------------------ memory
@@ -166,7 +154,7 @@ def test_copy_out_and_store32(machine: Machine) -> None:
     program = Program()
     program.copy_out(MEMORY, b"one")
     program.copy_out(MEMORY + 0x100, b"second")
-    result = program.hostcall(N["getpid"])
+    result = program.hostcall(machine.numbers["getpid"])
     program.op(Op.STORE32, MEMORY + 0x201, result, flags=Op.CHECKED)
     machine.host = says(0x11_2233_4455)
     assert run(machine, ended(program, 3)) == 3
@@ -201,7 +189,7 @@ def test_a_bad_guest_address(machine: Machine, code: int, arguments: tuple[int, 
     assert run(machine, program) == -errno.EFAULT
     assert machine.get(Slot.FIXUP) == 0
     program = Program()
-    program.op(Op.HOSTCALL, nr=N["getpid"], register=SCRATCH)
+    program.op(Op.HOSTCALL, nr=machine.numbers["getpid"], register=SCRATCH)
     program.op(code, *arguments, flags=Op.CHECKED)
     heard: list[tuple[int, list[int]]] = []
     left = iter((ended(program), ended(Program(), -1)))
@@ -219,7 +207,7 @@ def test_a_bad_guest_address(machine: Machine, code: int, arguments: tuple[int, 
 
 # --------------------------------------------------------------------------------- several programs
 def test_continue_asks_for_more_and_results_stay(machine: Machine) -> None:
-    first = hostcall()
+    first = hostcall(machine)
     first.op(Op.CONTINUE)
     second = Program()
     second.op(Op.END, Result(0))
@@ -232,7 +220,7 @@ def test_continue_asks_for_more_and_results_stay(machine: Machine) -> None:
 
     machine.host, machine.kernel = says(99), kernel
     assert machine.call("getpgid", 0) == 99
-    assert heard == [N["getpgid"], Request.CONTINUED]
+    assert heard == [machine.numbers["getpgid"], Request.CONTINUED]
 
 
 def test_a_plain_answer_may_follow_a_program(machine: Machine) -> None:
@@ -251,12 +239,12 @@ def test_a_plain_answer_may_follow_a_program(machine: Machine) -> None:
 
 def test_many_requests_leave_the_stubs_stack_where_it_was(machine: Machine) -> None:
     """A thread may run a hundred programs in one call: nothing accumulates."""
-    more = hostcall()
+    more = hostcall(machine)
     more.op(Op.CONTINUE)
     pointers: set[int] = set()
 
     def kernel(m: Machine) -> None:
-        pointers.add(m.register("rsp"))
+        pointers.add(m.register(m.STACK_POINTER))
         m.run_program(more if m.requests < 100 else ended(Program(), 1))
 
     machine.kernel = kernel
@@ -274,80 +262,7 @@ def test_an_unknown_op_is_a_broken_stub(machine: Machine, code: int) -> None:
 
 def test_a_program_without_an_end_is_a_broken_stub(machine: Machine) -> None:
     with pytest.raises(Trap, match="stub_broken"):
-        run(machine, hostcall())
-
-
-# ------------------------------------------------------------------------------------ ENTER, CLONE
-def test_enter_starts_a_program_with_clear_registers(machine: Machine) -> None:
-    program = Program()
-    program.op(Op.ENTER, RETURN, MEMORY + 0x800)
-    left = iter([program])
-    machine.kernel = lambda m: m.run_program(next(left))
-    machine.host = says(0)
-    machine.load(dict.fromkeys(ALL, 0x55))
-    machine.load({"rax": N["getpgid"], "rcx": RETURN})
-    machine.enter(address("entry"), RETURN)
-    values = {name: machine.register(name) for name in ALL}
-    assert values.pop("rsp") == MEMORY + 0x800
-    assert values.pop("rip") == values.pop("rcx") == RETURN
-    assert set(values.values()) == {0}
-    ((name, arguments),) = machine.calls
-    assert (name, arguments[0], arguments[2:4]) == ("rt_sigprocmask", 2, [0, 8])
-
-
-def child_slot(machine: Machine, **fields: int) -> None:
-    """A sibling slot as clone(2)'s handler prepares it."""
-    names = {name.upper(): value for name, value in fields.items()}
-    for name, value in ({"SELF": SIBLING, "TID": 8} | names).items():
-        machine.write(SIBLING + getattr(Slot, name), struct.pack("<Q", value & MASK))
-
-
-def clone_program() -> Program:
-    program = Program()
-    result = program.op(Op.CLONE, 0x11, 0, SIBLING + Slot.HOST_TID, 0, 0, SIBLING)
-    program.op(Op.END, result)
-    return program
-
-
-def test_the_parent_of_a_clone_goes_on(machine: Machine) -> None:
-    machine.host = says(4711)
-    assert run(machine, clone_program()) == 4711
-    assert machine.calls == [("clone", [0x11, 0, SIBLING + Slot.HOST_TID, 0, 0, SIBLING])]
-
-
-@pytest.mark.parametrize("tid_address", [0, MEMORY, UNMAPPED])
-def test_a_cloned_child_starts_from_its_own_slot(machine: Machine, tid_address: int) -> None:
-    def host(m: Machine, number: int, arguments: list[int]) -> int:
-        if number == N["arch_prctl"]:
-            from unicorn import x86_const as x86
-
-            assert arguments[:2] == [0x1001, SIBLING]
-            m.uc.reg_write(x86.UC_X86_REG_GS_BASE, SIBLING)
-        return 5000 if number == N["gettid"] else 0
-
-    machine.host = host
-    child_slot(machine, child_tid=tid_address)
-    registers = {"rsp": MEMORY + 0x1000, "rip": RETURN, "rbx": 3, "r15": 4}
-    for i, name in enumerate(("rbx", "rbp", "rsp", "rip", "r12", "r13", "r14", "r15", *ARGUMENTS)):
-        machine.write(SIBLING + Slot.REGS + 8 * i, struct.pack("<Q", registers.get(name, 0)))
-    machine.kernel = lambda m: m.run_program(clone_program())
-    machine.load({"rax": N["getpgid"], "rcx": RETURN, "rsp": MEMORY + 0x2000})
-    if tid_address == UNMAPPED:  # the sibling's FIXUP counts, which `enter` does not look at
-        machine.write(SLOT + Slot.FIXUP, struct.pack("<Q", address("no_tid")))
-    machine.enter(address("entry"), RETURN)
-    assert machine.register("rax") == 0
-    assert {n: machine.register(n) for n in registers if n != "rip"} == {
-        n: v for n, v in registers.items() if n != "rip"
-    }
-    assert struct.unpack("<I", machine.read(SIBLING + Slot.HOST_TID, 4)) == (5000,)
-    assert machine.read(SIBLING + Slot.FIXUP, 8) == bytes(8)
-    assert machine.read(SIBLING + Slot.STATE, 4) == struct.pack("<I", State.IDLE)
-    if tid_address == MEMORY:
-        assert machine.read(MEMORY, 8) == struct.pack("<II", 8, 0)
-    made = [name for name, _ in machine.calls]
-    assert made == [
-        "clone", "arch_prctl", "madvise", "sigaltstack", "prctl", "gettid", "rt_sigprocmask",
-    ]  # fmt: skip
+        run(machine, hostcall(machine))
 
 
 # -------------------------------------------------------------------------------------- descriptors
@@ -365,24 +280,26 @@ class Socket:
         self.queue.append((slot, cloexec | number << 1, list(fds)))
 
     def __call__(self, machine: Machine, number: int, arguments: list[int]) -> int:
-        if number == N["close"]:
+        if number == machine.numbers["close"]:
             self.closed.append(arguments[0])
             return 0
-        if number == N["sched_yield"]:
+        if number == machine.numbers["sched_yield"]:
             self.yields += 1
             assert self.yields < 20, "the stub waits for ever"
             return 0
-        if number == N["fcntl"]:
+        if number == machine.numbers["fcntl"]:
             self.flags.append(arguments[0])
             return 0
-        assert number in {N["recvmsg"], N["sendmsg"]}, TABLE.names[number]
+        assert number in {machine.numbers["recvmsg"], machine.numbers["sendmsg"]}, (
+            machine.table.names[number]
+        )
         assert arguments[0] == CTRL_FD
         header = _SENDMSG_NAME.unpack(machine.read(arguments[1], _SENDMSG_NAME.size))
         name, name_size, iov, iov_count, control, room, _ = header
         assert (name, name_size, iov_count) == (0, 0, 1)
         data, size = struct.unpack("<QQ", machine.read(iov, 16))
         assert size == 16
-        if number == N["sendmsg"]:
+        if number == machine.numbers["sendmsg"]:
             length, level, kind, fd = struct.unpack("<QIIi", machine.read(control, 20))
             assert (length, level, kind, room) == (20, 1, 1, 24)
             self.sent.append((struct.unpack("<Q", machine.read(data, 8))[0], fd))
@@ -469,7 +386,7 @@ def test_mail_that_comes_late_is_waited_for(machine: Machine) -> None:
     socket = Socket()
 
     def host(m: Machine, number: int, arguments: list[int]) -> int:
-        if number == N["sched_yield"] and socket.yields == 3:
+        if number == m.numbers["sched_yield"] and socket.yields == 3:
             mail(m, 5, 41)
         return socket(m, number, arguments)
 

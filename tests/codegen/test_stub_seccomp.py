@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+import tables
 from codegen import bpf, seccomp
 from codegen.layout import (
     BELL_FD,
@@ -18,12 +19,20 @@ from codegen.layout import (
 from codegen.seccomp_rules import ALLOW, TRAP
 from codegen.templates.native import NATIVE
 from codegen.templates.x86_64.common import HostCall
-from tests.codegen.test_stub_machine import SITE, TABLE, address, stub
+from tests.codegen.stub_machine import SITE, stub
+from tests.codegen.stub_machine import address as address_in
+
+TABLE = tables.load("x86_64")
+
+
+def address(name: str) -> int:
+    return address_in("x86_64", name)
+
 
 FILTER = seccomp.build_filter(TABLE, empty_path=address("empty_string"))
 ARCH = TABLE.constants["AUDIT_ARCH_X86_64"]
 SYSCALLS = [
-    offset + 2 for offset, text in stub()[0].a.listing if text == "syscall"
+    offset + 2 for offset, text in stub("x86_64").a.listing if text == "syscall"
 ]  # the filter sees the address after the instruction
 GUEST = 0x7F00_0000_0000
 # Arguments the templates load; every call not named here is made with zeros.
@@ -62,7 +71,7 @@ def judge(name: str, arguments: tuple[int, ...], ip: int) -> int:
 
 
 def stub_ip(which: int = 0) -> int:
-    return stub()[0].a.base + SYSCALLS[which]
+    return stub("x86_64").a.base + SYSCALLS[which]
 
 
 def host_calls() -> dict[str, int]:

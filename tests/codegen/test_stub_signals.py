@@ -1,4 +1,4 @@
-"""The host signal handler on the real stub: traps, windows, faults, deliveries and breakpoints."""
+"""The host signal handler of the x86_64 stub: traps, windows, faults, deliveries, breakpoints."""
 
 from __future__ import annotations
 
@@ -21,15 +21,8 @@ from codegen.layout import (
 from codegen.templates.x86_64.signals import RAX, RCX, RIP
 from kernel.isa import x86_64_frames as frames
 from kernel.reply import Program
-from tests.codegen.test_stub_machine import (
-    MASK,
-    SITE,
-    SLOT,
-    TABLE,
-    Ended,
-    Machine,
-    address,
-)
+from tests.codegen.stub_machine import MASK, SITE, SLOT, Ended, Machine
+from tests.codegen.x86_64_machine import MachineX86
 
 SIGINT, SIGTRAP, SIGBUS, SIGSEGV, SIGPIPE, SIGSYS = 2, 5, 7, 11, 13, 31
 UCONTEXT = SLOT + ALT_STACK + ALT_STACK_SIZE - 0x1000
@@ -43,16 +36,16 @@ WINDOWS = [
 
 
 @pytest.fixture
-def machine() -> Machine:
-    return Machine()
+def machine() -> MachineX86:
+    return MachineX86()
 
 
-def frame(machine: Machine, offset: int) -> int:
+def frame(machine: MachineX86, offset: int) -> int:
     """A register of the frame."""
     return int.from_bytes(machine.read(UCONTEXT + offset, 8), "little")
 
 
-def signal(machine: Machine, number: int, rip: int, code: int = 1, **registers: int) -> None:
+def signal(machine: MachineX86, number: int, rip: int, code: int = 1, **registers: int) -> None:
     """The host delivers a signal to a thread that stands at `rip`; until it returns."""
     machine.write(UCONTEXT - 8, bytes(0x200 + 8))
     for name, value in ({"rip": rip} | registers).items():
@@ -61,18 +54,18 @@ def signal(machine: Machine, number: int, rip: int, code: int = 1, **registers: 
     returned: list[int] = []
 
     def host(m: Machine, call: int, arguments: list[int]) -> int:
-        assert call == TABLE.numbers["rt_sigreturn"], TABLE.names[call]
+        assert call == m.numbers["rt_sigreturn"], m.table.names[call]
         returned.append(m.register("rsp"))
         raise Ended
 
     machine.host = host
     machine.load({"rdi": number, "rsi": INFO, "rdx": UCONTEXT, "rsp": UCONTEXT - 8})
     with pytest.raises(Ended):
-        machine.enter(address("handler"), SITE)
+        machine.enter(machine.address("handler"), SITE)
     assert returned == [UCONTEXT]  # rt_sigreturn(2) finds its frame at the stack pointer
 
 
-def delivered(machine: Machine) -> list[tuple[int, int, list[int]]]:
+def delivered(machine: MachineX86) -> list[tuple[int, int, list[int]]]:
     """Let the kernel answer DELIVER with RETURN; (number, reason, arguments) of its requests."""
     seen: list[tuple[int, int, list[int]]] = []
 
@@ -92,23 +85,23 @@ def test_the_offsets_are_those_the_kernel_uses() -> None:
     assert tuple(greg + 8 * n for n in (frames.RAX, frames.RCX, frames.RIP)) == (RAX, RCX, RIP)
 
 
-def test_a_trapped_call_continues_at_the_entry(machine: Machine) -> None:
+def test_a_trapped_call_continues_at_the_entry(machine: MachineX86) -> None:
     for i in range(Slot.TRAP_LOG_SIZE + 3):
         signal(machine, SIGSYS, SITE + i, rax=39, rcx=1)
-        assert (frame(machine, RIP), frame(machine, RCX)) == (address("entry"), SITE + i)
+        assert (frame(machine, RIP), frame(machine, RCX)) == (machine.address("entry"), SITE + i)
         assert frame(machine, RAX) == 39
         assert machine.get(Slot.TRAPS) == i + 1
         assert machine.get(Slot.TRAP_LOG + 8 * (i % Slot.TRAP_LOG_SIZE)) == SITE + i
 
 
-def test_the_filter_refused_the_stub_itself(machine: Machine) -> None:
+def test_the_filter_refused_the_stub_itself(machine: MachineX86) -> None:
     seen = delivered(machine)
-    signal(machine, SIGSYS, address("native_call") + 2)
+    signal(machine, SIGSYS, machine.address("native_call") + 2)
     assert seen == [(Request.DELIVER, Reason.FATAL, [SIGSYS, INFO, UCONTEXT])]
     assert machine.get(Slot.TRAPS) == 0
 
 
-def test_a_kick_in_guest_code(machine: Machine) -> None:
+def test_a_kick_in_guest_code(machine: MachineX86) -> None:
     seen = delivered(machine)
     signal(machine, KICK_SIGNAL, SITE)
     assert seen == [(Request.DELIVER, Reason.ASYNC, [KICK_SIGNAL, INFO, UCONTEXT])]
@@ -117,7 +110,7 @@ def test_a_kick_in_guest_code(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("number", [1, SIGINT, SIGPIPE, 33, 61, 63, 64])
-def test_a_host_signal_in_guest_code_is_noted(machine: Machine, number: int) -> None:
+def test_a_host_signal_in_guest_code_is_noted(machine: MachineX86, number: int) -> None:
     seen = delivered(machine)
     machine.set(Slot.HOST_SIGNALS, 0x100)
     signal(machine, number, SITE)
@@ -126,14 +119,14 @@ def test_a_host_signal_in_guest_code_is_noted(machine: Machine, number: int) -> 
 
 
 @pytest.mark.parametrize("number", [4, SIGTRAP, SIGBUS, 8, SIGSEGV])
-def test_a_fault_in_guest_code(machine: Machine, number: int) -> None:
+def test_a_fault_in_guest_code(machine: MachineX86, number: int) -> None:
     seen = delivered(machine)
     signal(machine, number, SITE, code=1)
     assert seen == [(Request.DELIVER, Reason.FAULT, [number, INFO, UCONTEXT])]
     assert machine.get(Slot.HOST_SIGNALS) == 0
 
 
-def test_a_sent_sigsegv_is_no_fault(machine: Machine) -> None:
+def test_a_sent_sigsegv_is_no_fault(machine: MachineX86) -> None:
     seen = delivered(machine)
     signal(machine, SIGSEGV, SITE, code=0)
     assert seen[0][1] == Reason.ASYNC
@@ -142,9 +135,9 @@ def test_a_sent_sigsegv_is_no_fault(machine: Machine) -> None:
 
 @pytest.mark.parametrize(("first", "last"), WINDOWS)
 @pytest.mark.parametrize("number", [KICK_SIGNAL, SIGINT])
-def test_a_window_is_begun_again(machine: Machine, first: str, last: str, number: int) -> None:
+def test_a_window_is_begun_again(machine: MachineX86, first: str, last: str, number: int) -> None:
     """Up to the instruction that leaves, but not once it has left."""
-    start, end = address(first), address(last)
+    start, end = machine.address(first), machine.address(last)
     for rip in range(start, end + 1):
         signal(machine, number, rip)
         assert frame(machine, RIP) == start
@@ -154,32 +147,32 @@ def test_a_window_is_begun_again(machine: Machine, first: str, last: str, number
     assert machine.get(Slot.PENDING, 4) == (number == SIGINT)
 
 
-def test_a_host_signal_while_the_kernel_works_asks_for_attention(machine: Machine) -> None:
+def test_a_host_signal_while_the_kernel_works_asks_for_attention(machine: MachineX86) -> None:
     machine.set(Slot.STATE, State.PARKED, 4)
-    signal(machine, SIGINT, address("sleep"))
+    signal(machine, SIGINT, machine.address("sleep"))
     assert machine.get(Slot.HOST_SIGNALS) == 1 << (SIGINT - 1)
     assert machine.get(Slot.ATTENTION, 4) == machine.get(Slot.PENDING, 4) == 1
     assert machine.read(BELLS_BASE + BELLS_FIRST + 3, 1) == b"\1"
-    assert frame(machine, RIP) == address("sleep")
+    assert frame(machine, RIP) == machine.address("sleep")
     assert machine.get(Slot.STATE, 4) == State.PARKED
 
 
-def test_no_attention_once_the_answer_is_there(machine: Machine) -> None:
+def test_no_attention_once_the_answer_is_there(machine: MachineX86) -> None:
     machine.set(Slot.STATE, State.DONE, 4)
-    signal(machine, SIGINT, address("reply"))
+    signal(machine, SIGINT, machine.address("reply"))
     assert machine.get(Slot.ATTENTION, 4) == 0
     assert machine.get(Slot.PENDING, 4) == 1
     assert machine.read(BELLS_BASE + BELLS_FIRST + 3, 1) == b"\0"
 
 
 @pytest.mark.parametrize("number", [SIGSEGV, SIGBUS])
-def test_a_fault_in_a_copy_continues_at_its_fixup(machine: Machine, number: int) -> None:
+def test_a_fault_in_a_copy_continues_at_its_fixup(machine: MachineX86, number: int) -> None:
     seen = delivered(machine)
-    machine.set(Slot.FIXUP, address("bad_address"))
-    signal(machine, number, address("copy_bytes"))
-    assert frame(machine, RIP) == address("bad_address")
+    machine.set(Slot.FIXUP, machine.address("bad_address"))
+    signal(machine, number, machine.address("copy_bytes"))
+    assert frame(machine, RIP) == machine.address("bad_address")
     machine.set(Slot.FIXUP, 0)
-    signal(machine, number, address("copy_bytes"))
+    signal(machine, number, machine.address("copy_bytes"))
     assert [reason for _, reason, _ in seen] == [Reason.FATAL]
 
 
@@ -193,15 +186,17 @@ def test_a_fault_in_a_copy_continues_at_its_fixup(machine: Machine, number: int)
         ("stub_broken", Reason.FATAL),
     ],
 )
-def test_a_breakpoint_makes_a_frame_of_the_guest(machine: Machine, label: str, reason: int) -> None:
+def test_a_breakpoint_makes_a_frame_of_the_guest(
+    machine: MachineX86, label: str, reason: int
+) -> None:
     seen = delivered(machine)
-    signal(machine, SIGTRAP, address(label) + 1, rcx=SITE + 2, rax=0)
+    signal(machine, SIGTRAP, machine.address(label) + 1, rcx=SITE + 2, rax=0)
     assert [(n, r) for n, r, _ in seen] == [(Request.DELIVER, reason)]
-    where = {Reason.BEFORE: SITE, Reason.FATAL: address(label) + 1}.get(reason, SITE + 2)
+    where = {Reason.BEFORE: SITE, Reason.FATAL: machine.address(label) + 1}.get(reason, SITE + 2)
     assert frame(machine, RIP) == where
 
 
-def test_a_breakpoint_elsewhere_in_the_stub_is_fatal(machine: Machine) -> None:
+def test_a_breakpoint_elsewhere_in_the_stub_is_fatal(machine: MachineX86) -> None:
     seen = delivered(machine)
-    signal(machine, SIGTRAP, address("native") + 1)
+    signal(machine, SIGTRAP, machine.address("native") + 1)
     assert seen[0][1] == Reason.FATAL

@@ -80,8 +80,8 @@ def _require_outside(s: Stub) -> None:
     a.sub(x15, x15, 1)
     a.tbnz(x15, 63, outside)  # begins behind it
     a.add(x16, x0, x1)
-    a.lsr(x15, x16, 63)
-    a.cbnz(x15, s["slow"])  # so far up, or around
+    a.orr(x15, x16, x1)
+    a.tbnz(x15, 63, s["slow"])  # so far up, or around
     a.lsr(x16, x16, 32)
     a.constant(x15, _HIGH_BASE)
     a.sub(x16, x16, x15)
@@ -277,6 +277,7 @@ def exits(s: Stub, exit_group: int) -> None:
     s.store(x0, Slot.ARGS)
     a.mov(x8.w, x8.w)
     s.store(x8, Slot.SAVED_NR)
+    a.bl(s["forget_key"])
     s.load(x9, Slot.ROBUST_LIST)
     a.cbz(x9, no_list)
     a.load_address(X[10], no_list)
@@ -300,7 +301,6 @@ def exits(s: Stub, exit_group: int) -> None:
     a.bind(announce)
     s.store(xzr, Slot.FIXUP)
     s.store(x8, Slot.NR)
-    a.bl(s["forget_key"])
     a.bl(s["announce"])
     s.load(x0, Slot.ARGS)
     s.load(x8, Slot.SAVED_NR)

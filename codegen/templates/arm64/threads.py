@@ -120,24 +120,27 @@ def keys(s: Stub) -> None:
     Both destroy x9..x14. x28 = slot.
     """
     a = s.a
-    claim, taken, out = a.label("key_claim"), a.label("key_taken"), a.label("key_out")
+    claim, taken = a.label("key_claim"), a.label("key_taken")
+    other, out = a.label("key_other"), a.label("key_out")
     s.bind("learn_key")
     s.store(xzr, SlotArm64.KEY)
     a.cbz(x10, out)
     _entry(s)
-    a.bind(claim)
-    a.ldaxr(x13, at(x12))
+    a.bind(claim)  # key and slot at once: a thread with the same key may be here too
+    a.ldaxp(x13, x14, at(x12))
     a.cbnz(x13, taken)
-    a.stxr(x14.w, x10, at(x12))
+    a.stlxp(x14.w, x10, x28, at(x12))
     a.cbnz(x14.w, claim)
-    a.str_(x28, at(x12, 8))
     s.store(x10, SlotArm64.KEY)
     a.ret()
     a.bind(taken)
-    a.clrex()
     a.cmp(x13, x10)
-    a.b_ne(out)
-    a.str_(xzr, at(x12, 8))  # another thread's key too
+    a.b_ne(other)
+    a.stlxp(x14.w, x10, xzr, at(x12))  # another thread's key too
+    a.cbnz(x14.w, claim)
+    a.ret()
+    a.bind(other)
+    a.clrex()
     a.bind(out)
     a.ret()
     s.bind("forget_key")
