@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from kernel.fs.context import FsContext
     from kernel.fs.mounts import MountTable
     from kernel.host.engines import Engine
+    from kernel.host.walls import Walls
     from kernel.slot import SlotMemory
     from kernel.spec import ContainerSpec
     from kernel.texts import TextPolicy
@@ -83,6 +84,7 @@ class Container:
         self.abi = abi
         self.stub = stub
         self.engine = engine
+        self.walls: Walls | None = None  # put up before an emulator runs
         self.stub_fd = os.open(stub.path, os.O_RDONLY | os.O_CLOEXEC)
         self.translations: TextPolicy = Untouched()
         self.capabilities = 0  # the bounding set of what starts from outside
@@ -196,26 +198,32 @@ class Container:
         self.add_task(task)
         self.pids[pid] = process
         process.channel.send_boot(slot, self.ring.page_fd)
-        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)]
-        actions += [
-            (os.POSIX_SPAWN_DUP2, self.stub_fd, STUB_FD),
-            (os.POSIX_SPAWN_DUP2, process.channel.guest_end.fileno(), CTRL_FD),
-            (os.POSIX_SPAWN_DUP2, self.ring.bell_fd, BELL_FD),
+        descriptors = [
+            *((fd, number) for number, fd in enumerate(stdio)),
+            (self.stub_fd, STUB_FD),
+            (process.channel.guest_end.fileno(), CTRL_FD),
+            (self.ring.bell_fd, BELL_FD),
         ]
-        path, arguments = self.engine.command(str(self.stub.path))
-        process.host_pid = os.posix_spawn(
-            path,
-            arguments,
-            self.engine.environment,
-            file_actions=actions,
-            setsid=True,
-            setsigmask=host_signal.valid_signals(),
-            setsigdef=host_signal.valid_signals() - {SIGKILL, 19},
-        )
+        process.host_pid = self._start(descriptors)
         slot.words[Slot.HOST_TID // 4] = process.host_pid
         self.host_groups[pid] = process.host_pid
         process.channel.guest_end.close()
         return process
+
+    def _start(self, descriptors: list[tuple[int, int]]) -> int:
+        """The host process of a new guest process: its pid."""
+        path, arguments = self.engine.command(str(self.stub.path))
+        if self.walls is not None:
+            return self.walls.spawn((path, arguments, self.engine.environment), descriptors)
+        return os.posix_spawn(
+            path,
+            arguments,
+            self.engine.environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in descriptors],
+            setsid=True,
+            setsigmask=host_signal.valid_signals(),
+            setsigdef=host_signal.valid_signals() - {SIGKILL, 19},
+        )
 
     def add_task(self, task: Task) -> None:
         """A new thread: reachable by its slot and its process."""
@@ -431,3 +439,5 @@ class Container:
         self.channels.close()
         self.ring.stop()
         os.close(self.stub_fd)
+        if self.walls is not None:
+            self.walls.close()

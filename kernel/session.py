@@ -18,6 +18,7 @@ import uvloop
 
 import tables
 from codegen.cache import TranslationCache
+from codegen.emulator_filter import build_filter
 from codegen.image import StubImage
 from codegen.layout import STUB_FDS
 from kernel import families
@@ -29,6 +30,7 @@ from kernel.fs import namespace
 from kernel.host import engines
 from kernel.host.landlock import landlock_version
 from kernel.host.linux import become_subreaper
+from kernel.host.walls import Walls
 from kernel.net.interfaces import socket_ioctl
 from kernel.net.network import Network
 from kernel.packets import Message, PacketChannel
@@ -100,6 +102,9 @@ async def _serve(
     container.translations = translations = (
         Translations(container, cache) if engine.filtered else Scanner(stub, spec.cache)
     )
+    if engine.emulator is not None:
+        code = build_filter(tables.load(engines.host_isa()))
+        container.walls = Walls(engine.emulator, str(stub.path), code)
     container.confinement = Confinement(container, landlock_version() > 0)
     container.start(loop)
     container.memory.set(spec.memory_bytes)
