@@ -81,6 +81,7 @@ class Assembler:
         self.code = bytearray()
         self.listing: list[tuple[int, str]] = []
         self.labels: list[Label] = []
+        self.places: list[Label] = []  # labels outside the code
         self._fixups: list[Fixup] = []
 
     @property
@@ -101,6 +102,11 @@ class Assembler:
         label.offset = len(self.code)
         self.labels.append(label)
         return label
+
+    def place(self, label: Label, address: int) -> None:
+        """Give `label` an address that is not in the code."""
+        label.offset = address - self.base
+        self.places.append(label)
 
     def emit(self, data: bytes, text: str) -> None:
         """Append raw bytes; `text` stands in the listing."""

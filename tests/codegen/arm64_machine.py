@@ -17,10 +17,11 @@ from codegen.asm.arm64 import encode
 from codegen.layout import (
     ALT_STACK,
     ALT_STACK_SIZE,
+    PAGE,
     SlotArm64,
     Trampoline,
 )
-from codegen.templates.arm64 import threads
+from codegen.templates.arm64 import signals, threads
 from codegen.templates.arm64.signals import PC, REGS, SP
 from tests.codegen.stub_machine import (
     FAULTS,
@@ -87,6 +88,7 @@ class MachineArm64(Machine):
         self.signals: list[int] = []
         self._exception = 0
         self.uc.mem_map(threads.TABLE, threads.TABLE_BYTES)
+        self.uc.mem_map(signals.SIGRETURN_PAGES, 2 * PAGE)
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
         self.write(SITE, branch(SITE, TRAMPOLINE))
         self.write(TRAMPOLINE, trampoline(TRAMPOLINE, SITE, self.address("entry")))

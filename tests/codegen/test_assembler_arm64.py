@@ -18,7 +18,6 @@ from codegen.asm import arm64
 from codegen.asm.arm64 import AsmArm64, Mem, Reg, X, at, encode, indexed, post, pre, sp, xzr
 from codegen.asm.assembler import Label, Memo
 from codegen.asm.decode import sweep
-from codegen.templates.arm64 import threads
 from tests.codegen.stub_machine import stub
 
 BASE = 0x6800_0000_1000
@@ -68,8 +67,8 @@ def agree(said: str, mnemonic: str, operands: str, labels: dict[str, list[int]])
 def disagreements(a: AsmArm64, code: bytes, stop: int) -> list[str]:
     """Instructions that are not what the listing says."""
     said = dict(a.listing)
-    labels: dict[str, list[int]] = {"thread_table": [threads.TABLE - a.base]}
-    for label in a.labels:
+    labels: dict[str, list[int]] = {}
+    for label in (*a.labels, *a.places):
         assert label.offset is not None
         labels.setdefault(label.name, []).append(label.offset)
     read = {i.offset: i for i in sweep(code, 0, stop, "arm64")}

@@ -18,7 +18,7 @@ from codegen.layout import (
     Request,
     Slot,
 )
-from codegen.templates.arm64 import threads
+from codegen.templates.arm64 import signals, threads
 from kernel.reply import Program
 from tests.codegen.arm64_machine import MachineArm64
 from tests.codegen.stub_machine import (
@@ -127,14 +127,18 @@ def test_boot_maps_its_slot_and_the_bells_and_closes_their_descriptors(make: typ
     table = (
         threads.TABLE, threads.TABLE_BYTES, both, private | fixed | anonymous, (1 << 64) - 1,
     )  # fmt: skip
-    assert host.mapped[2:] == ([table] if make is MachineArm64 else [])
+    words = (
+        signals.SIGRETURN_PAGES, 2 * PAGE, both, private | fixed | anonymous, (1 << 64) - 1,
+    )  # fmt: skip
+    assert host.mapped[2:] == ([table, words] if make is MachineArm64 else [])
     assert host.closed == [7, 8]
     assert payload == INITIAL + bytes(8), "exactly argc, argv, envp and auxv"
     names = [name for name, _ in machine.calls if name != "rt_sigaction"]
     assert names == [
         "recvmsg", "mmap", "close", "mmap", "close",
         *(["arch_prctl"] if make is MachineX86 else []), "madvise", "sigaltstack", "prctl",
-        *(["mmap"] if make is MachineArm64 else []), "rt_sigprocmask",
+        *(["mmap", "mmap", "mprotect", "mprotect"] if make is MachineArm64 else []),
+        "rt_sigprocmask",
     ]  # fmt: skip
     by_name = dict(machine.calls)
     assert by_name["madvise"][:3] == [SLOT, SLOT_SIZE, 10]  # MADV_DONTFORK

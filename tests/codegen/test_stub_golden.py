@@ -63,8 +63,8 @@ def label_names(made: Built) -> dict[int, list[str]]:
             seen[name] += 1
             name += f".{seen[name]}"
         names.setdefault(offset_of(label), []).append(name)
-    if "thread_table" in made.names:  # behind the text, in no place of its own
-        names[offset_of(made.names["thread_table"])] = ["thread_table"]
+    for label in made.a.places:
+        names[offset_of(label)] = [label.name]
     return names
 
 

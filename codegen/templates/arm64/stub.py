@@ -26,8 +26,8 @@ TEXT_START = STUB_BASE + PAGE  # the first page holds the ELF header
 def build(numbers: Mapping[str, int], rows: Sequence[Row], memo: Memo) -> Stub:
     """The whole stub, laid out at TEXT_START; `finish()` of its assembler gives the bytes."""
     s = Stub(AsmArm64(TEXT_START, memo))
-    s["guest_sigreturn"].offset = signals.GUEST_SIGRETURN - TEXT_START
-    s["thread_table"].offset = threads.TABLE - TEXT_START
+    s.a.place(s["guest_sigreturn"], signals.GUEST_SIGRETURN)
+    s.a.place(s["thread_table"], threads.TABLE)
     entry.dispatch(s)
     entry.native(s)
     entry.guards(s)

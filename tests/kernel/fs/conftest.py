@@ -22,8 +22,10 @@ from kernel.fs.namespace import build, open_root
 from kernel.fs.openfile import OpenFile
 from kernel.fs.opening import open_path
 from kernel.fs.tmpfs import discard
+from kernel.host.engines import Engine
 from kernel.limits import Limits
 from kernel.net.network import Network
+from kernel.patching import Texts
 from kernel.signals.state import Signals
 from kernel.spec import ContainerSpec
 from tables import load
@@ -66,6 +68,8 @@ class FakeTask:
             patchable=False,
             oom_score_adj=0,
             auxv=bytes(16),
+            stack_at=0,
+            texts=Texts(),
             limits=Limits(),
             signals=Signals(),
         )
@@ -76,6 +80,7 @@ class FakeTask:
             hostname=b"box",
             domainname=b"(none)",
             network=Network("127.77.0.5", "c0ffee", "bridge"),
+            engine=Engine("x86_64", "native"),
             spec=SimpleNamespace(cache="/nowhere", memory_bytes=1 << 30, pids_limit=0),
         )
 

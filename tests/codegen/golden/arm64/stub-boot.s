@@ -88,14 +88,42 @@ boot_message:
     c0  mov x5, xzr
     c4  mov x8, #0xde
     c8  svc #0
-    cc  adr x9, handler
-    d0  mov x10, #4
-    d4  movk x10, #0xc00, lsl #16
-    d8  stp x9, x10, [sp]
-    dc  adr x9, restorer
-    e0  mov x10, #-1
-    e4  stp x9, x10, [sp, #0x10]
-    e8  mov x20, #1
+    cc  mov x0, #0xa0000
+    d0  movk x0, #0x6800, lsl #32
+    d4  mov x1, #0x2000
+    d8  mov x2, #3
+    dc  mov x3, #0x32
+    e0  mov x4, #-1
+    e4  mov x5, xzr
+    e8  mov x8, #0xde
+    ec  svc #0
+    f0  adr x9, guest_sigreturn
+    f4  mov x10, #0x1168
+    f8  movk x10, #0xd280, lsl #16
+    fc  mov x11, #1
+   100  movk x11, #0xd400, lsl #16
+   104  stp w10, w11, [x9]
+   108  mov x0, #0xa0000
+   10c  movk x0, #0x6800, lsl #32
+   110  mov x1, #0x1000
+   114  mov x2, #5
+   118  mov x8, #0xe2
+   11c  svc #0
+   120  mov x0, #0x1000
+   124  movk x0, #0xa, lsl #16
+   128  movk x0, #0x6800, lsl #32
+   12c  mov x1, #0x1000
+   130  mov x2, #1
+   134  mov x8, #0xe2
+   138  svc #0
+   13c  adr x9, handler
+   140  mov x10, #4
+   144  movk x10, #0xc00, lsl #16
+   148  stp x9, x10, [sp]
+   14c  adr x9, restorer
+   150  mov x10, #-1
+   154  stp x9, x10, [sp, #0x10]
+   158  mov x20, #1
 handlers:
      0  cmp x20, #9
      4  b.eq handler_skip

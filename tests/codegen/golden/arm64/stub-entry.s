@@ -132,22 +132,20 @@ mremap:
      4  b mem
 mmap:
      0  tbnz w2, #2, slow
-     4  mov x16, #0x10
-     8  movk x16, #0x10, lsl #16
-     c  and x16, x16, x3
-    10  cbz x16, outside.2
-    14  lsr x16, x0, #0x20
-    18  mov x15, #0x6801
-    1c  sub x15, x15, x16
-    20  sub x15, x15, #1
-    24  tbnz x15, #0x3f, outside.2
-    28  add x16, x0, x1
-    2c  orr x15, x16, x1
-    30  tbnz x15, #0x3f, slow
-    34  lsr x16, x16, #0x20
-    38  mov x15, #0x6800
-    3c  sub x16, x16, x15
-    40  tbz x16, #0x3f, slow
+     4  tbnz w3, #0x14, slow
+     8  tbz w3, #4, outside.2
+     c  lsr x16, x0, #0x20
+    10  mov x15, #0x6801
+    14  sub x15, x15, x16
+    18  sub x15, x15, #1
+    1c  tbnz x15, #0x3f, outside.2
+    20  add x16, x0, x1
+    24  orr x15, x16, x1
+    28  tbnz x15, #0x3f, slow
+    2c  lsr x16, x16, #0x20
+    30  mov x15, #0x6800
+    34  sub x16, x16, x15
+    38  tbz x16, #0x3f, slow
 outside.2:
 mmap_movable:
      0  tbnz w3, #5, mmap_anonymous

@@ -70,10 +70,15 @@ in_stub:
      c  b.eq stub_fault
     10  b not_copy
 stub_fault:
-     0  ldr x10, [x28, #0x110]
-     4  cbz x10, prologue_fault
-     8  str x10, [x2, #0x1b8]
-     c  b handler_return
+     0  adr x10, guest_sigreturn
+     4  add x10, x10, #4
+     8  mov x11, #6
+     c  cmp x9, x10
+    10  b.eq deliver
+    14  ldr x10, [x28, #0x110]
+    18  cbz x10, prologue_fault
+    1c  str x10, [x2, #0x1b8]
+    20  b handler_return
 not_copy:
      0  cmp x0, #5
      4  b.ne asynchronous
