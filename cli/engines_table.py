@@ -52,5 +52,5 @@ def _row(isa: str) -> EngineRow:
     else:
         text = f"{platform} images run, slower than native ones"
     if not engine.filtered:
-        text += "; no seccomp filter sees their calls"
+        text += "; they are confined together with their emulator"
     return EngineRow(isa, platform, engine.kind, engine.emulator or "", text)

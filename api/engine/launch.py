@@ -94,9 +94,7 @@ def isa_for_files(platform: str) -> str:
 
 
 def has_engine(isa: str) -> bool:
-    """Whether guests of an ISA can run here; an emulator may have come since the last look."""
-    if engines.find(isa) is None:
-        engines.find.cache_clear()
+    """Whether guests of an ISA can run here."""
     return engines.find(isa) is not None
 
 

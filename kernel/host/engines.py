@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import tables
@@ -57,9 +56,8 @@ class Engine:
         return {name: os.environ[name] for name in _EMULATOR_VARIABLES if name in os.environ}
 
 
-@cache
 def find(isa: str) -> Engine | None:
-    """The engine for guests of `isa`; None when there is none."""
+    """The engine for guests of `isa`; None when there is none (one may be installed later)."""
     if isa == _MACHINES.get(os.uname().machine):
         return Engine(isa, "native") if isa == "x86_64" else None
     for name in _EMULATORS.get(isa, ()):

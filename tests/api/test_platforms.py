@@ -154,15 +154,11 @@ def test_an_engine_is_needed_to_run_but_not_for_files(monkeypatch: pytest.Monkey
         isa_to_run("linux/s390x", "sh")
     assert caught.value.exit_code == 126
     monkeypatch.setattr("shutil.which", lambda _: None)
-    engines.find.cache_clear()
-    try:
-        with pytest.raises(StartFailed, match=f'exec: "sh": exec format error: linux/{FOREIGN}: '):
-            isa_to_run(f"linux/{FOREIGN}", "sh")
-        assert isa_for_files(f"linux/{FOREIGN}") == engines.host_isa()
-        assert isa_for_files("linux/s390x") == engines.host_isa()
-        assert {row.platform: row.kind for row in engine_rows()}[f"linux/{FOREIGN}"] == "none"
-    finally:
-        engines.find.cache_clear()
+    with pytest.raises(StartFailed, match=f'exec: "sh": exec format error: linux/{FOREIGN}: '):
+        isa_to_run(f"linux/{FOREIGN}", "sh")
+    assert isa_for_files(f"linux/{FOREIGN}") == engines.host_isa()
+    assert isa_for_files("linux/s390x") == engines.host_isa()
+    assert {row.platform: row.kind for row in engine_rows()}[f"linux/{FOREIGN}"] == "none"
 
 
 @on_x86_64
@@ -171,16 +167,12 @@ def test_an_emulator_that_has_just_been_installed_is_found(
 ) -> None:
     installed = False
     monkeypatch.setattr("shutil.which", lambda name: f"/opt/{name}" if installed else None)
-    engines.find.cache_clear()
-    try:
-        with pytest.raises(StartFailed, match="installing qemu-user-static provides one"):
-            isa_to_run("linux/arm64", "sh")
-        installed = True
-        assert isa_to_run("linux/arm64/v8", "sh") == "arm64"
-        row = next(row for row in engine_rows() if row.isa == "arm64")
-        assert row.value == "emulated by /opt/qemu-aarch64-static"
-    finally:
-        engines.find.cache_clear()
+    with pytest.raises(StartFailed, match="installing qemu-user-static provides one"):
+        isa_to_run("linux/arm64", "sh")
+    installed = True
+    assert isa_to_run("linux/arm64/v8", "sh") == "arm64"
+    row = next(row for row in engine_rows() if row.isa == "arm64")
+    assert row.value == "emulated by /opt/qemu-aarch64-static"
 
 
 def import_root(daemon: Daemon, name: str, platform: str = "") -> Any:
