@@ -30,7 +30,7 @@ SELECTED = [
     "tests/guests/test_ddock.py",
     "tests/scenarios",
 ]
-EXPRESSION = "not glibc-static and not musl and not TestDaemonRestart"
+EXPRESSION = "not glibc-static and not musl and not TestDaemonRestart and not test_arm64"
 
 
 def ensure_user() -> pwd.struct_passwd:

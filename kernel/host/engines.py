@@ -44,7 +44,9 @@ class Engine:
         """What the host executes for a guest process: (file, arguments)."""
         if self.emulator is None:
             return stub, ["ddock-guest"]
-        return self.emulator, ["ddock-guest", stub]
+        # -B 0: guest addresses are the host's, which the kernel reads memory by. Behind walls the
+        # emulator cannot read what it would choose that by itself.
+        return self.emulator, ["ddock-guest", "-B", "0", stub]
 
     def is_own(self, start: int, name: bytes) -> bool:
         """Is a mapping of a guest process the emulator's own memory? Guests do not see it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.images import client, debian, native
+from tests.images import client, debian, emulation, native
 from tools.debs import DebsError
 
 
@@ -18,6 +18,9 @@ def main() -> int:
     except (debian.DebianError, DebsError) as error:
         print(f"tests.images: {error}", file=sys.stderr)
         return 1
+    unemulated = emulation.ensure()
+    if unemulated:
+        print(f"NO ARM64 GUESTS: their tests will not run: {unemulated}")
     reason = native.available()
     if reason:
         print(f"NO ORACLE: comparisons with a native chroot will not run: {reason}")
