@@ -9,7 +9,6 @@ from codegen.asm.assembler import Label
 from codegen.layout import SlotArm64
 
 ARGUMENTS: tuple[Reg, ...] = X[:6]
-TABLE_SIZE = 512  # system call numbers the dispatch tables cover
 _PAIRS = tuple(range(0, 14, 2)) + tuple(range(18, 30, 2))  # x14 apart; x15..x17 come from SAVED
 
 
@@ -126,4 +125,4 @@ class Stub:
         self.a.ldr(x30, "[sp], #16")
 
 
-__all__ = ["ARGUMENTS", "TABLE_SIZE", "HostCall", "Stub", "x0"]
+__all__ = ["ARGUMENTS", "HostCall", "Stub", "x0"]

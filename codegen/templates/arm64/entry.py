@@ -8,8 +8,6 @@ is lost between the check and the host call. The way out has the same window
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from codegen.asm.arm64 import (
     Reg,
     X,
@@ -33,16 +31,15 @@ from codegen.asm.arm64 import (
 )
 from codegen.layout import FD_FLAGS_SIZE, STUB_BASE, STUB_END, Request, Slot, SlotArm64
 from codegen.templates.arm64 import threads
-from codegen.templates.arm64.common import TABLE_SIZE, HostCall, Stub
+from codegen.templates.arm64.common import HostCall, Stub
 from codegen.templates.native import (
     FCNTL_NATIVE,
     IDENTITIES,
-    NATIVE,
     PI_FUTEXES,
-    REWRITTEN,
     ROBUST_HEAD_SIZE,
     TTY_TO_KERNEL,
 )
+from codegen.templates.tables import TABLE_SIZE
 
 _HIGH_BASE, _HIGH_END = STUB_BASE >> 32, STUB_END >> 32
 _TABLE_BITS = TABLE_SIZE.bit_length() - 1
@@ -306,13 +303,3 @@ def exits(s: Stub, exit_group: int) -> None:
     s.load(x8, Slot.SAVED_NR)
     a.svc(0)
     a.brk(1)
-
-
-def tables(s: Stub, numbers: Mapping[str, int]) -> None:
-    """The dispatch table: one pointer a number; unknown numbers go to the kernel."""
-    entries = NATIVE | REWRITTEN
-    by_number = {numbers[name]: label for name, label in entries.items() if name in numbers}
-    s.a.align(8, b"\0")
-    s.bind("dispatch_table")
-    for number in range(TABLE_SIZE):
-        s.a.pointer(s[by_number.get(number, "slow")])

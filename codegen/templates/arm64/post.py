@@ -7,8 +7,6 @@ are called keep x19..x28.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from codegen.asm.arm64 import (
     Reg,
     at,
@@ -48,8 +46,9 @@ from codegen.layout import (
     Slot,
     State,
 )
-from codegen.templates.arm64.common import ARGUMENTS, TABLE_SIZE, HostCall, Stub
-from codegen.templates.rows import ROW_SIZE, Row, pack
+from codegen.templates.arm64.common import ARGUMENTS, HostCall, Stub
+from codegen.templates.rows import ROW_SIZE
+from codegen.templates.tables import TABLE_SIZE
 
 _PATH_MAX = 4096
 _YIELD_MASK = 127  # pauses between two offers of the core
@@ -334,14 +333,3 @@ def waiting(s: Stub) -> None:
     a.bind(done)
     s.pop_link()
     a.ret()
-
-
-def tables(s: Stub, rows: Sequence[Row]) -> None:
-    """The marshal table, one row a number, and the doorbell's value."""
-    a = s.a
-    a.align(32, b"\0")
-    s.bind("marshal_table")
-    for number in range(TABLE_SIZE):
-        a.set_bytes(pack(rows[number] if number < len(rows) else []), f".marshal {number}")
-    s.bind("one")
-    a.set_bytes((1).to_bytes(8, "little"), ".quad 1")

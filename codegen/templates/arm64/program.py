@@ -198,18 +198,4 @@ def enter(s: Stub) -> None:
     a.br(x16)
 
 
-def tables(s: Stub) -> None:
-    """The op codes' entries."""
-    order = {
-        Op.END: "op_end", Op.HOSTCALL: "op_hostcall", Op.COPY_OUT: "op_copy_out",
-        Op.COPY_IN: "op_copy_in", Op.RECV_FDS: "op_recv_fds", Op.SEND_FD: "op_send_fd",
-        Op.CLONE: "op_clone", Op.ENTER: "op_enter", Op.CONTINUE: "op_continue",
-        Op.STORE32: "op_store32", Op.CMPXCHG32: "op_cmpxchg32", Op.RETURN: "handler_return",
-    }  # fmt: skip
-    s.a.align(8, b"\0")
-    s.bind("op_table")
-    for code in range(256):
-        s.a.pointer(s[order.get(code, "stub_broken")])
-
-
-__all__ = ["enter", "host_calls", "interpreter", "memory", "tables", "unblock_signals"]
+__all__ = ["enter", "host_calls", "interpreter", "memory", "unblock_signals"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from codegen.asm.arm64 import AsmArm64
 from codegen.asm.assembler import Memo
 from codegen.layout import PAGE, STUB_BASE
+from codegen.templates import tables
 from codegen.templates.arm64 import (
     boot,
     clone,
@@ -54,7 +55,5 @@ def build(numbers: Mapping[str, int], rows: Sequence[Row], memo: Memo) -> Stub:
     boot.boot(s)
     s.bind("empty_string")
     s.a.set_bytes(bytes(8), '.asciz ""')
-    entry.tables(s, numbers)
-    program.tables(s)
-    post.tables(s, rows)
+    tables.emit(s, numbers, rows, b"\0")
     return s

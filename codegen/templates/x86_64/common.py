@@ -28,7 +28,6 @@ from codegen.asm.x86_64 import (
 from codegen.layout import REGISTER_ORDER_X86_64, Slot
 
 ARGUMENTS: tuple[Reg, ...] = (rdi, rsi, rdx, r10, r8, r9)
-TABLE_SIZE = 512  # system call numbers the dispatch tables cover
 
 _BY_NAME = {str(r): r for r in (rbx, rbp, rsp, r12, r13, r14, r15, rdi, rsi, rdx, r10, r8, r9)} | {
     "rip": rcx

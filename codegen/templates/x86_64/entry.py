@@ -8,8 +8,6 @@ is lost between the check and the host call. The way out has the same window
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from codegen.asm.x86_64 import (
     Mem,
     Reg,
@@ -33,13 +31,12 @@ from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Reques
 from codegen.templates.native import (
     FCNTL_NATIVE,
     IDENTITIES,
-    NATIVE,
     PI_FUTEXES,
-    REWRITTEN,
     ROBUST_HEAD_SIZE,
     TTY_TO_KERNEL,
 )
-from codegen.templates.x86_64.common import TABLE_SIZE, HostCall, Stub
+from codegen.templates.tables import TABLE_SIZE
+from codegen.templates.x86_64.common import HostCall, Stub
 
 _HIGH_BASE, _HIGH_END = STUB_BASE >> 32, STUB_END >> 32
 
@@ -281,13 +278,3 @@ def exits(s: Stub, exit_group: int) -> None:
     a.mov(rax, gs(Slot.SAVED_NR))
     a.syscall()
     a.ud2()
-
-
-def tables(s: Stub, numbers: Mapping[str, int]) -> None:
-    """The dispatch table: one pointer a number; unknown numbers go to the kernel."""
-    entries = NATIVE | REWRITTEN
-    by_number = {numbers[name]: label for name, label in entries.items() if name in numbers}
-    s.a.align(8, b"\xcc")
-    s.bind("dispatch_table")
-    for number in range(TABLE_SIZE):
-        s.a.pointer(s[by_number.get(number, "slow")])

@@ -6,8 +6,6 @@ belongs to the guest. The stub's own stack (Slot STACK_TOP) is used from `slow` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from codegen.asm.x86_64 import (
     Mem,
     at,
@@ -45,8 +43,9 @@ from codegen.layout import (
     Slot,
     State,
 )
-from codegen.templates.rows import ROW_SIZE, Row, pack
-from codegen.templates.x86_64.common import ARGUMENTS, TABLE_SIZE, HostCall, Stub
+from codegen.templates.rows import ROW_SIZE, Row
+from codegen.templates.tables import TABLE_SIZE
+from codegen.templates.x86_64.common import ARGUMENTS, HostCall, Stub
 
 _PATH_MAX = 4096
 _YIELD_MASK = 127  # pauses between two offers of the core
@@ -322,15 +321,4 @@ def waiting(s: Stub) -> None:
     a.ret()
 
 
-def tables(s: Stub, rows: Sequence[Row]) -> None:
-    """The marshal table, one row a number, and the doorbell's value."""
-    a = s.a
-    a.align(32, b"\xcc")
-    s.bind("marshal_table")
-    for number in range(TABLE_SIZE):
-        a.set_bytes(pack(rows[number] if number < len(rows) else []), f".marshal {number}")
-    s.bind("one")
-    a.set_bytes((1).to_bytes(8, "little"), ".quad 1")
-
-
-__all__ = ["ROW_SIZE", "Row", "slow", "tables", "waiting"]
+__all__ = ["ROW_SIZE", "Row", "slow", "waiting"]

@@ -440,17 +440,3 @@ def enter(s: Stub) -> None:
     for register in (rax, rbx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15):
         a.xor(register.low32, register.low32)
     a.jmp(s["exit_check"])
-
-
-def tables(s: Stub) -> None:
-    """The op codes' entries."""
-    order = {
-        Op.END: "op_end", Op.HOSTCALL: "op_hostcall", Op.COPY_OUT: "op_copy_out",
-        Op.COPY_IN: "op_copy_in", Op.RECV_FDS: "op_recv_fds", Op.SEND_FD: "op_send_fd",
-        Op.CLONE: "op_clone", Op.ENTER: "op_enter", Op.CONTINUE: "op_continue",
-        Op.STORE32: "op_store32", Op.CMPXCHG32: "op_cmpxchg32", Op.RETURN: "handler_return",
-    }  # fmt: skip
-    s.a.align(8, b"\xcc")
-    s.bind("op_table")
-    for code in range(256):
-        s.a.pointer(s[order.get(code, "stub_broken")])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from codegen.asm.assembler import Memo
 from codegen.asm.x86_64 import AsmX86
 from codegen.layout import PAGE, STUB_BASE
+from codegen.templates import tables
 from codegen.templates.x86_64 import boot, entry, post, program, signals
 from codegen.templates.x86_64.common import Stub
 
@@ -37,7 +38,5 @@ def build(numbers: Mapping[str, int], rows: Sequence[post.Row], memo: Memo) -> S
     boot.boot(s)
     s.bind("empty_string")
     s.a.set_bytes(bytes(8), '.asciz ""')
-    entry.tables(s, numbers)
-    program.tables(s)
-    post.tables(s, rows)
+    tables.emit(s, numbers, rows, b"\xcc")
     return s
