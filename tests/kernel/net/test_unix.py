@@ -247,13 +247,16 @@ async def test_descriptors_travel(guest: FakeTask) -> None:
 
 async def test_descriptors_that_do_not_fit_are_closed(guest: FakeTask) -> None:
     one, two = await pair(guest)
-    assert await send(guest, one, b"x", rights(0, 1)) == 1
-    before = len(os.listdir("/proc/self/fd"))
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    assert await send(guest, one, b"x", rights(writer, writer)) == 1
+    os.close(writer)
     _, control, flags = await receive(guest, two, room=20)
     assert flags & 8  # MSG_CTRUNC
     assert struct.unpack_from("<Q", control)[0] == 20
     os.close(struct.unpack_from("<i", control, 16)[0])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.read(reader, 1) == b""  # nobody holds the pipe's other end
+    os.close(reader)
 
 
 async def test_flagged_files_stay_flagged(guest: FakeTask) -> None:
