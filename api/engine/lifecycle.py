@@ -214,8 +214,9 @@ class Lifecycle:
         self, container: Container, seconds: int | None = None, signal_number: int | None = None
     ) -> None:
         """Ask the program to end, then make it. Raises NotModified when it is not running."""
-        self._cancel_restart(container)
-        run = await self._settled_run(container)
+        async with container.lock:  # an end that is being handled may decide on a restart
+            self._cancel_restart(container)
+            run = container.run
         if run is None or not container.state.running:
             raise NotModified
         container.record.stopped_by_user = True
@@ -245,7 +246,9 @@ class Lifecycle:
 
     async def end_now(self, container: Container) -> None:
         """Make sure that it does not run and will not by itself."""
-        self._cancel_restart(container)
+        async with container.lock:
+            self._cancel_restart(container)
+            container.record.stopped_by_user = True
         with suppress(Conflict):
             await self.kill(container, signal.SIGKILL)
 

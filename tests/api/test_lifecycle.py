@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -247,6 +248,18 @@ def test_always_restarts_until_stopped(daemon: Daemon) -> None:
     count = daemon.inspect(container)["RestartCount"]
     post(daemon, container, "start")
     assert daemon.inspect(container)["RestartCount"] <= count
+
+
+def test_an_end_that_is_being_handled_is_not_restarted(daemon: Daemon) -> None:
+    """A client that does not read keeps the end waiting: the stop meets it."""
+    command = ("head", "-c", "700000", "/dev/zero")
+    container = daemon.create(*command, host={"RestartPolicy": {"Name": "always"}})
+    with Stream.attach(daemon, container):
+        post(daemon, container, "start")
+        eventually(lambda: len(daemon.logs(container)) > 500_000)
+        time.sleep(0.3)  # the program has written the rest into its pipe and ended
+        post(daemon, container, "stop")
+        assert daemon.status(container) == "exited"
 
 
 def test_update_changes_limits_and_policy(daemon: Daemon) -> None:

@@ -245,7 +245,9 @@ async def test_descriptors_travel(guest: FakeTask) -> None:
         os.close(fd)
 
 
-async def test_descriptors_that_do_not_fit_are_closed(guest: FakeTask) -> None:
+@pytest.mark.parametrize("markers", [False, True])
+async def test_descriptors_that_do_not_fit_are_closed(guest: FakeTask, markers: bool) -> None:
+    guest.process.container.network.markers = markers  # then the kernel asks for more than fits
     one, two = await pair(guest)
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
