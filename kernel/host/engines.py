@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import tables
 from codegen.layout import KICK_SIGNAL
+from kernel.host import profiles
+from kernel.host.profiles import HostProfile
 
 Kind = Literal["native", "translated", "emulated"]
 ISAS = ("x86_64", "arm64")  # names as in `tables`
@@ -39,6 +41,7 @@ class Engine:
     filtered: bool = True  # seccomp sees the guest's own calls
     host_kick: int = KICK_SIGNAL  # the host signal that reaches the stub as KICK_SIGNAL
     forks_twice: bool = False  # its clone knows no CLONE_PARENT
+    profile: HostProfile = field(default_factory=profiles.own)
 
     def command(self, stub: str) -> tuple[str, list[str]]:
         """What the host executes for a guest process: (file, arguments)."""
@@ -66,7 +69,9 @@ def find(isa: str) -> Engine | None:
         path = os.environ.get("DDOCK_EMULATOR_" + isa.upper()) or shutil.which(name)
         if path is not None:
             kick = KICK_SIGNAL + _QEMU_SIGNAL_SHIFT
-            return Engine(isa, "emulated", path, False, kick, forks_twice=True)
+            return Engine(
+                isa, "emulated", path, False, kick, forks_twice=True, profile=profiles.emulated()
+            )
     return None
 
 
