@@ -31,6 +31,7 @@ class FileLayout(NamedTuple):
     segments: tuple[tuple[int, int, int], ...]  # PT_LOADs: file offset, file size, address
     low: int  # pages that its image takes in memory: the first,
     high: int  # and the first behind it
+    sections: tuple[tuple[int, int], ...]  # byte ranges [first, last) of the file that hold code
 
     def image_of(self, offset: int) -> tuple[int, int] | None:
         """Where the image begins and ends, seen from where file byte `offset` lies in memory."""
@@ -62,31 +63,51 @@ def read(fd: int) -> FileLayout | None:
     ]
     if not segments:
         return None
-    code: tuple[tuple[int, int], ...] = ()
+    sections: tuple[tuple[int, int], ...] = ()
     if shentsize == _SECTION.size and 0 < shnum <= _HEADERS_LIMIT and shoff < 1 << 62:
-        code = _code_ranges(os.pread(fd, shnum * _SECTION.size, shoff))
+        sections = _sections(os.pread(fd, shnum * _SECTION.size, shoff))
     return FileLayout(
-        code,
+        _pages(sections),
         tuple(segment[:3] for segment in segments),
         min(address for _, _, address, _ in segments) & -PAGE,
         max(address + size + PAGE - 1 for _, _, address, size in segments) & -PAGE,
+        sections,
     )
 
 
-def _code_ranges(table: bytes) -> tuple[tuple[int, int], ...]:
-    """Page ranges of the sections that hold instructions, joined where they touch."""
-    ranges: list[tuple[int, int]] = []
+def _sections(table: bytes) -> tuple[tuple[int, int], ...]:
+    """Byte ranges of the sections that hold instructions."""
     rows = _SECTION.iter_unpack(table[: len(table) - len(table) % _SECTION.size])
-    for first, last in sorted(
-        (offset & -PAGE, (offset + size + PAGE - 1) & -PAGE)
-        for _, kind, flags, _, offset, size, *_ in rows
-        if flags & _SHF_EXECINSTR and kind != _SHT_NOBITS and size
-    ):
+    return tuple(
+        sorted(
+            (offset, offset + size)
+            for _, kind, flags, _, offset, size, *_ in rows
+            if flags & _SHF_EXECINSTR and kind != _SHT_NOBITS and size
+        )
+    )
+
+
+def _pages(sections: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Their pages, joined where they touch."""
+    ranges: list[tuple[int, int]] = []
+    for begin, end in sections:
+        first, last = begin & -PAGE, (end + PAGE - 1) & -PAGE
         if ranges and first <= ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], max(last, ranges[-1][1]))
         else:
             ranges.append((first, last))
     return tuple(ranges)
+
+
+def sections_within(layout: FileLayout | None, first: int, size: int) -> list[tuple[int, int]]:
+    """Byte ranges with instructions in `size` bytes from file offset `first`, counted from there.
+
+    All of it if nobody knows.
+    """
+    if layout is None or not layout.sections:
+        return [(0, size)]
+    clipped = [(max(b - first, 0), min(e - first, size)) for b, e in layout.sections]
+    return [(begin, end) for begin, end in clipped if begin < end]
 
 
 def within(layout: FileLayout | None, offset: int, length: int) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from codegen.asm.assembler import Memo
 from codegen.layout import PAGE, STUB_BASE
+from codegen.variant import ORDINARY, Variant
 
 _EM = {"x86_64": 62, "arm64": 183}
 _PT_LOAD, _PT_GNU_STACK = 1, 0x6474_E551
@@ -46,12 +47,16 @@ class StubImage:
 
 
 def build_stub(
-    isa: str, numbers: Mapping[str, int], rows: Sequence[Sequence[tuple[int, int]]], cache: Path
+    isa: str,
+    numbers: Mapping[str, int],
+    rows: Sequence[Sequence[tuple[int, int]]],
+    cache: Path,
+    variant: Variant = ORDINARY,
 ) -> StubImage:
     """Assemble the stub of `isa` and place its ELF in `cache` (made if need be)."""
     template = import_module(f"codegen.templates.{isa}.stub")
     memo = Memo(cache / f"encodings-{isa}.msgpack")
-    stub = template.build(numbers, rows, memo)
+    stub = template.build(numbers, rows, memo, variant)
     text = stub.a.finish()
     memo.save()
     symbols = {name: stub.a.address(label) for name, label in stub.names.items()}

@@ -115,6 +115,8 @@ class SlotArm64:
     KEY: Final = 0x70  # TPIDR_EL0 under which the thread table knows this slot, 0 = it does not
     FIRST_ARGUMENT: Final = 0x78  # x0 of a native call, which the result overwrites
     KERNEL_PID: Final = 0x80  # u64: the kernel's host pid, the parent of every guest process
+    X18: Final = 0x88  # the guest's, where the host keeps the register for itself,
+    RESERVED_X18: Final = 0x90  # which this says: 1
     XREGS: Final = 0x1_3E00  # x0..x30, sp: saved on the slow path
     NZCV: Final = 0x1_3F00  # saved on the slow path
     STACK_TOP: Final = 0x1_3E00  # the stub's own stack grows down from here

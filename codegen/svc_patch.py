@@ -25,18 +25,19 @@ Why a program cannot tell, and what remains:
 6. A program that reads its own text sees branches; code that copies a site elsewhere copies a
    branch that is wrong there.
 
-Other words that must not run as they are (x18 where the host keeps it for itself) are further
-patterns here and further trampolines: a site's `register` says what kind it is.
+Where the host keeps x18 for itself, the instructions that name it are sites too (codegen.x18).
+Their trampolines call the stub as the others do and then branch to a body behind all trampolines.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from codegen import x18
 from codegen.layout import PAGE, Trampoline
 
 REACH: Final = 1 << 27  # of a branch: [-REACH, REACH - 4]
@@ -61,10 +62,11 @@ class UnreachableError(ValueError):
 
 
 class Site(NamedTuple):
-    """A word to replace: its offset in the text, and Xt's number for `msr`, None for `svc`."""
+    """A word to replace: its offset in the text, and Xt's number for `msr`, None for others."""
 
     offset: int
     register: int | None
+    x18: int = 0  # the instruction itself, if it is one that names x18
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class Entries:
 
     svc: int
     set_tls: int
+    x18: int = 0  # 0: the register is the guest's
+
+    def of(self, site: Site) -> int:
+        """Where the trampoline of a site goes."""
+        return self.x18 if site.x18 else self.svc if site.register is None else self.set_tls
 
 
 class Patched(NamedTuple):
@@ -82,16 +89,22 @@ class Patched(NamedTuple):
     area: bytes  # whole pages
 
 
-def find_sites(code: bytes, strict: bool = False) -> list[Site]:
-    """Every site in `code`, which begins on a word's boundary, in order."""
+def find_sites(
+    code: bytes, strict: bool = False, x18_in: Iterable[tuple[int, int]] = ()
+) -> list[Site]:
+    """Every site in `code`, which begins on a word's boundary, in order.
+
+    `x18_in`: the byte ranges in which instructions with x18 are sites.
+    """
     calls = [m.start() for m in _ANY_SVC.finditer(code)] if strict else _find(code, _SVC)
-    sites = [Site(at, None) for at in calls if at % WORD == 0]
+    sites = {at: Site(at, None) for at in calls if at % WORD == 0}
     for tail in _find(code, _MSR_TAIL):
         at = tail - 1
         if at >= 0 and at % WORD == 0 and code[at] in _MSR_HEADS:
-            sites.append(Site(at, code[at] & 31))
-    sites.sort()
-    return sites
+            sites[at] = Site(at, code[at] & 31)
+    for at, word in x18.find(code, x18_in):
+        sites.setdefault(at, Site(at, None, word))
+    return [sites[at] for at in sorted(sites)]
 
 
 def _find(code: bytes, pattern: bytes) -> list[int]:
@@ -104,9 +117,18 @@ def _find(code: bytes, pattern: bytes) -> list[int]:
     return found
 
 
+def bodies(sites: Sequence[Site]) -> list[Site]:
+    """The sites whose trampolines have a body, in the order of their bodies."""
+    return [site for site in sites if site.x18]
+
+
+def _used(sites: Sequence[Site]) -> int:
+    return len(sites) * Trampoline.SIZE + len(bodies(sites)) * x18.BODY_SIZE
+
+
 def area_size(sites: Sequence[Site]) -> int:
     """Bytes that the trampolines of these sites take, in whole pages."""
-    size = len(sites) * Trampoline.SIZE
+    size = _used(sites)
     return size + -size % PAGE
 
 
@@ -115,35 +137,46 @@ def reaches(sites: Sequence[Site], distance: int) -> bool:
     if not sites:
         return True
     # The branch to T may be [-REACH, REACH - 4]; the one back, from T + 16 to the site's next word,
-    # is 12 bytes longer where T lies behind. The farthest pairs are taken, meeting or not.
-    last = distance + (len(sites) - 1) * Trampoline.SIZE
+    # is 12 bytes longer where T lies behind. The farthest pairs are taken, meeting or not. Bodies
+    # end in branches to where their instruction may branch.
+    reach = REACH - x18.REACH if bodies(sites) else REACH
+    last = distance + _used(sites) - Trampoline.SIZE
     return (
-        distance - sites[-1].offset >= -REACH and last - sites[0].offset <= REACH - Trampoline.BACK
+        distance - sites[-1].offset >= -reach and last - sites[0].offset <= reach - Trampoline.BACK
     )
 
 
 def patch(code: bytes, sites: Sequence[Site], distance: int, entries: Entries) -> Patched:
     """Replace `sites` of `code` with branches to an area that begins `distance` bytes after it.
 
-    UnreachableError: see `reaches`. `distance` is a multiple of 4, negative for an area before it.
+    UnreachableError: see `reaches`. `distance` is a multiple of 4, negative for an area before it;
+    of PAGE, if there are instructions with x18.
     """
     if not reaches(sites, distance):
         raise UnreachableError(f"{distance:#x} bytes are too far")
     text = bytearray(code)
     area = bytearray()
-    for offset, register in sites:
+    behind = bytearray()
+    first_body = distance + len(sites) * Trampoline.SIZE
+    for site in sites:
         at = distance + len(area)
-        struct.pack_into("<I", text, offset, branch(at - offset))
-        back_branch = at + Trampoline.BACK + WORD
+        struct.pack_into("<I", text, site.offset, branch(at - site.offset))
+        back = at + Trampoline.BACK
+        restore = _RESTORE
+        if site.x18:
+            here = first_body + len(behind)
+            restore = branch(here - back)
+            behind += x18.body(site.x18, site.offset, here)
         area += _TRAMPOLINE.pack(
             _SAVE,
             _LOAD_ENTRY,
             _CALL,
-            _RESTORE,
-            branch(offset + WORD - back_branch),
-            register or 0,
-            entries.svc if register is None else entries.set_tls,
+            restore,
+            branch(site.offset + WORD - (back + WORD)),
+            site.register or 0,
+            entries.of(site),
         )
+    area += behind
     return Patched(bytes(text), bytes(area.ljust(area_size(sites), b"\0")))
 
 

@@ -19,10 +19,11 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from codegen import code_pages, layout, svc_patch
+from codegen import code_pages, layout, svc_patch, x18
 from codegen.cache_directory import require_own
 from codegen.code_pages import FileLayout
 from codegen.layout import PAGE
@@ -72,7 +73,10 @@ class TextStore:
     def __init__(
         self, directory: str | os.PathLike[str] | None, entries: Entries, *, strict: bool = False
     ) -> None:
-        """`strict`: see codegen.svc_patch; texts without sites are then copied too."""
+        """`strict`: see codegen.svc_patch; texts without sites are then copied too.
+
+        Instructions with x18 are sites if `entries` has an entry for them.
+        """
         self.entries = entries
         self.strict = strict
         self._texts: OrderedDict[Key, Text | None] = OrderedDict()
@@ -83,6 +87,10 @@ class TextStore:
                 self._path = _open(Path(directory) / "svc", entries)
             except (OSError, ValueError) as error:
                 _LOG.warning("patched texts are not kept in %s: %s", directory, error)
+
+    def find_sites(self, code: bytes, sections: Iterable[tuple[int, int]]) -> list[Site]:
+        """The sites in `code`, whose instructions lie in these byte ranges."""
+        return svc_patch.find_sites(code, self.strict, sections if self.entries.x18 else ())
 
     def look(self, fd: int, offset: int, length: int) -> Text | None:
         """The code of a mapping of file pages [offset, + length); None if it has none.
@@ -114,8 +122,10 @@ class TextStore:
         first, size = ranges[0][0], ranges[-1][1] - ranges[0][0]
         code = _read_all(fd, first, size)
         code += bytes(-len(code) % PAGE)
-        sites = tuple(svc_patch.find_sites(code, self.strict))
-        digest = hashlib.blake2b(code, digest_size=16, key=bytes([self.strict])).digest()
+        sections = code_pages.sections_within(file, first, len(code))
+        sites = tuple(self.find_sites(code, sections))
+        key = repr((self.strict, sections if self.entries.x18 else ())).encode()
+        digest = hashlib.blake2b(code, digest_size=16, key=hashlib.blake2b(key).digest()).digest()
         text = Text(first, len(code), sites, file, digest, None)
         if not sites and not self.strict:
             return text
@@ -190,7 +200,7 @@ def _read_all(fd: int, offset: int, length: int) -> bytes:
 
 
 def _open(root: Path, entries: Entries) -> Path:
-    path = root / f"{_revision()}-{entries.svc:x}-{entries.set_tls:x}"
+    path = root / f"{_revision()}-{entries.svc:x}-{entries.set_tls:x}-{entries.x18:x}"
     path.mkdir(parents=True, exist_ok=True, mode=0o755)
     require_own(path)
     return path
@@ -200,6 +210,6 @@ def _open(root: Path, entries: Entries) -> Path:
 def _revision() -> str:
     """Names the code that decides what texts look like: another revision, another directory."""
     hasher = hashlib.blake2b(digest_size=6)
-    for module in (code_pages, layout, svc_patch):
+    for module in (code_pages, layout, svc_patch, x18):
         hasher.update(inspect.getsource(module).encode())
     return hasher.hexdigest()

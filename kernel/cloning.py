@@ -87,6 +87,8 @@ def program(
     twice = process.container.engine.forks_twice and not flags & CLONE_THREAD
     if twice and task.isa.kernel_pid is not None:
         slot.q[task.isa.kernel_pid // 8] = os.getpid()
+    for at in task.isa.inherited:
+        slot.q[at // 8] = task.slot.q[at // 8]
     number = 0
     if child.socket is not None:
         brings = Brings.SLOT_AND_SOCKET

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
+from codegen import svc_patch, x18
 from codegen.layout import Trampoline
 from codegen.svc_patch import Site
 from kernel.ranges import RangeMap
@@ -40,6 +41,15 @@ class Area(NamedTuple):
         if not 0 <= number < len(self.sites):
             return None
         return self.start + number * Trampoline.SIZE, self.sites[number]
+
+    def find_body(self, pc: int) -> tuple[int, Site] | None:
+        """The body (codegen.x18) that holds `pc`: its address and its site."""
+        first = self.start + len(self.sites) * Trampoline.SIZE
+        number = (pc - first) // x18.BODY_SIZE
+        with_body = svc_patch.bodies(self.sites) if number >= 0 else ()
+        if not 0 <= number < len(with_body):
+            return None
+        return first + number * x18.BODY_SIZE, with_body[number]
 
 
 class Turn:
@@ -110,4 +120,12 @@ class Scanned:
         if found is None:
             return None
         inside = found[2].find(pc)
+        return (found[2], *inside) if inside is not None else None
+
+    def body(self, pc: int) -> tuple[Area, int, Site] | None:
+        """The same for a trampoline's body."""
+        found = self.areas.at(pc)
+        if found is None:
+            return None
+        inside = found[2].find_body(pc)
         return (found[2], *inside) if inside is not None else None

@@ -17,6 +17,7 @@ import os
 from typing import TYPE_CHECKING
 
 from codegen import svc_patch
+from codegen.layout import Trampoline
 from codegen.svc_patch import Entries, UnreachableError
 from codegen.svc_texts import Text, TextStore, usual_distance
 from kernel.errors import LinuxError
@@ -49,9 +50,13 @@ _MAP_TYPE, _MAP_PRIVATE, _MAP_ANONYMOUS = 0xF, 2, 0x20
 class Trampolines:
     """Interruptions of threads within trampolines, and faults that are ours to settle."""
 
-    def __init__(self, stub: StubImage, rule: WriteOrExecute) -> None:
-        self._entry_saved = stub.symbols["entry_saved"]
-        self._set_tls_saved = stub.symbols["set_tls_saved"]
+    def __init__(self, stub: StubImage, entries: Entries, rule: WriteOrExecute) -> None:
+        self._entries = entries
+        self._saved = {
+            stub.symbols[name]: stub.symbols[f"{name}_saved"]
+            for name in ("entry", "set_tls", "use_x18")
+            if name in stub.symbols
+        }
         self._rule = rule
 
     async def settle(self, task: Task, host: HostFrame) -> None:
@@ -59,24 +64,38 @@ class Trampolines:
         registers = host.registers
         found = scanned(task.process).trampoline(host.instruction_pointer)
         if found is None:
+            self._settle_body(task, host)
             return
         area, trampoline, site = found
         offset = host.instruction_pointer - trampoline
+        if site.x18 and offset >= Trampoline.BACK:
+            at = area.text + site.offset
+            arm64_trampolines.settle_body(registers, -1, at, site.x18, host.slot)
+            return
         at = arm64_trampolines.stored_x17(offset, host.stack_pointer)
         x17 = int.from_bytes(await task.copy_in(at, 8), "little") if at is not None else None
         arm64_trampolines.settle(registers, offset, area.text + site.offset, host.slot, x17)
+
+    @staticmethod
+    def _settle_body(task: Task, host: HostFrame) -> None:
+        found = scanned(task.process).body(host.instruction_pointer)
+        if found is not None:
+            area, body, site = found
+            offset, at = host.instruction_pointer - body, area.text + site.offset
+            arm64_trampolines.settle_body(host.registers, offset, at, site.x18, host.slot)
 
     async def fault(
         self, task: Task, host: HostFrame, signal: int, code: int, address: int
     ) -> Outcome:
         """A trampoline without a stack enters the stub; pages change between their two states."""
+        self._settle_body(task, host)
         pc = host.instruction_pointer
         found = scanned(task.process).trampoline(pc)
         stores = found is not None and found[1] == pc != address
         if found is None or not stores or signal not in (SIGSEGV, SIGBUS):
             return await self._rule.fault(task, pc, signal, code, address)
         _, trampoline, site = found
-        saved = self._entry_saved if site.register is None else self._set_tls_saved
+        saved = self._saved[self._entries.of(site)]
         arm64_trampolines.enter(host.registers, trampoline, host.slot, saved)
         return IN_STUB
 
@@ -90,10 +109,12 @@ class Scanner:
         self, stub: StubImage, cache: str | os.PathLike[str] | None, *, strict: bool = False
     ) -> None:
         """`cache`: the translation cache's directory. `strict`: codegen.svc_patch."""
-        entries = Entries(stub.symbols["entry"], stub.symbols["set_tls"])
+        entries = Entries(
+            stub.symbols["entry"], stub.symbols["set_tls"], stub.symbols.get("use_x18", 0)
+        )
         self.store = TextStore(cache, entries, strict=strict)
         self._rule = WriteOrExecute(self.store)
-        self.interruptions = Trampolines(stub, self._rule)
+        self.interruptions = Trampolines(stub, entries, self._rule)
 
     def begin(self, task: Task, program: Program) -> None:
         """Nothing has to be there before the program."""

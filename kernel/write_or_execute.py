@@ -101,7 +101,7 @@ class WriteOrExecute:
         """Look at pages that cannot be written now and let them be executed."""
         size = end - start
         code = await task.copy_in(start, size)
-        sites = svc_patch.find_sites(code, self._store.strict)
+        sites = self._store.find_sites(code, [(0, size)])
         if sites or self._store.strict:
             area = end
             if sites:

@@ -24,8 +24,10 @@ import msgpack
 import tables
 from codegen.cache import TranslationCache
 from codegen.image import StubImage, build_stub
+from codegen.variant import ORDINARY, Variant
 from kernel import session
 from kernel.fs import tmpfs
+from kernel.host import engines
 from kernel.marshal import rows
 from kernel.packets import receive_packet
 from kernel.spec import ContainerSpec
@@ -128,7 +130,9 @@ class Zygote:
         found = self._stubs.get((directory, isa))
         if found is None:
             abi = tables.load(isa)
-            stub = build_stub(isa, abi.numbers, rows(abi), Path(directory))
+            engine = engines.find(isa)
+            variant = Variant(engine.profile.reserved_x18) if engine is not None else ORDINARY
+            stub = build_stub(isa, abi.numbers, rows(abi), Path(directory), variant)
             found = stub, TranslationCache(directory, stub.entry, renew=True)
             self._stubs[directory, isa] = found
         return found

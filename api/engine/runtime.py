@@ -213,9 +213,13 @@ class Runtime:
 
 
 def _clean_environment() -> dict[str, str]:
-    """What a zygote inherits: nothing of the user's session, and the way to our packages."""
+    """What a zygote inherits: our settings and the way to our packages, not the user's session."""
     kept = ("PATH", "HOME", "TMPDIR", "PYTHONHASHSEED")
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or name.startswith("DDOCK_")
+    }
     environment["LANG"] = "C.UTF-8"
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)

@@ -34,6 +34,7 @@ class Isa:
     saved_sp: int  # offset in a slot of the stack pointer among them
     # offset in a slot of the kernel's host pid, for a stub whose clone takes two steps
     kernel_pid: int | None = None
+    inherited: tuple[int, ...] = ()  # offsets in a slot of what a new thread has of its maker
     # /proc/cpuinfo of that many CPUs and this auxiliary vector, where guests are emulated
     cpuinfo: Callable[[int, bytes], bytes] | None = None
 

@@ -23,5 +23,6 @@ ISA = Isa(
     ),
     saved_sp=SlotArm64.XREGS + 31 * 8,
     kernel_pid=SlotArm64.KERNEL_PID,
+    inherited=(SlotArm64.X18,),
     cpuinfo=cpuinfo,
 )

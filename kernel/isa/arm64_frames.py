@@ -27,7 +27,7 @@ _REGISTERS = struct.Struct("<34Q")  # regs[31], sp, pc, pstate
 _REGISTERS_AT = _UCONTEXT.fields["uc_mcontext.regs"].offset
 _FAULT_ADDRESS_AT = _UCONTEXT.fields["uc_mcontext.fault_address"].offset
 _RECORDS = _UCONTEXT.fields["uc_mcontext.__reserved"]
-X8, FP, LR, SP, PC, PSTATE = 8, 29, 30, 31, 32, 33
+X8, X18, FP, LR, SP, PC, PSTATE = 8, 18, 29, 30, 31, 32, 33
 READ_SIZE = _UC + _RECORDS.offset  # all but the records, which are the floating-point state
 
 _HEAD = struct.Struct("<II")  # struct _aarch64_ctx: magic, size
@@ -72,11 +72,18 @@ class HostFrame:
     def __post_init__(self) -> None:
         context = self.slot.read(self.address, _UCONTEXT.size)  # all of it is within the slot
         self.registers: list[int] = list(_REGISTERS.unpack_from(context, _REGISTERS_AT))
+        self._reserved = bool(self.slot.q[SlotArm64.RESERVED_X18 // 8])
+        if self._reserved:  # the host's is nobody's
+            self.registers[X18] = self.slot.q[SlotArm64.X18 // 8]
         (self.fault_address,) = struct.unpack_from("<Q", context, _FAULT_ADDRESS_AT)
 
     def save(self) -> None:
         """Write the registers back: the handler's return loads them."""
-        self.slot.write(self.address + _REGISTERS_AT, _REGISTERS.pack(*self.registers))
+        registers = self.registers
+        if self._reserved:
+            self.slot.q[SlotArm64.X18 // 8] = registers[X18]
+            registers = [*registers[:X18], 0, *registers[X18 + 1 :]]
+        self.slot.write(self.address + _REGISTERS_AT, _REGISTERS.pack(*registers))
 
     def records(self) -> bytes:
         """The area of the records."""

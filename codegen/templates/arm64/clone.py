@@ -156,6 +156,9 @@ def _child_limit(s: Stub, limit: int) -> None:
 def common_start(s: Stub) -> None:
     """What a new thread does first, x28 = slot: no inheritance, own stack, death signal."""
     a = s.a
+    if s.variant.reserved_x18:
+        a.mov(x9, 1)
+        s.store(x9, SlotArm64.RESERVED_X18)
     a.mov(x0, x28)
     a.constant(x1, SLOT_SIZE)
     a.mov(x2, 10)  # MADV_DONTFORK

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from codegen.asm.arm64 import AsmArm64, Reg, X, at, sp, x0, x8, x9, x10, x16, x17, x28, x30
 from codegen.asm.assembler import Label
 from codegen.layout import SlotArm64
+from codegen.variant import ORDINARY, Variant
 
 ARGUMENTS: tuple[Reg, ...] = X[:6]
 _PAIRS = tuple(range(0, 14, 2)) + tuple(range(18, 30, 2))  # x14 apart; x15..x17 come from SAVED
@@ -46,6 +47,7 @@ class Stub:
     """One stub being built: the assembler and the labels its parts jump to."""
 
     a: AsmArm64
+    variant: Variant = ORDINARY
     names: dict[str, Label] = field(default_factory=dict)
     misses: list[tuple[Label, Label]] = field(default_factory=list)  # see threads.find
 

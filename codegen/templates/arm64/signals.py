@@ -65,9 +65,18 @@ def _reg(n: int) -> int:
     return REGS + 8 * n
 
 
+def _traps_of(s: Stub) -> tuple[tuple[str, int], ...]:
+    return (*_TRAPS, ("trap_x18", Reason.ASYNC)) if s.variant.reserved_x18 else _TRAPS
+
+
+def _finders(s: Stub) -> tuple[str, ...]:
+    """The labels at which the stub looks for its slot."""
+    return ("entry", "set_tls", "use_x18") if s.variant.reserved_x18 else ("entry", "set_tls")
+
+
 def traps(s: Stub) -> None:
     """Breakpoints that turn a state of the stub into a host frame with all registers in it."""
-    for label, _ in _TRAPS:
+    for label, _ in _traps_of(s):
         s.bind(label)
         s.a.brk(0)
 
@@ -172,7 +181,7 @@ def _in_stub(s: Stub) -> None:
     a.bind(not_copy)
     a.cmp(x0, SIGTRAP)
     a.b_ne(s["asynchronous"])
-    for label, reason in _TRAPS:
+    for label, reason in _traps_of(s):
         other = a.label("other_trap")
         a.load_address(x10, s[label])
         a.cmp(x9, x10)
@@ -195,7 +204,7 @@ def _fix_frame(s: Stub, label: str, reason: int) -> None:
         a.str_(x9, at(x2, PC))
         a.str_(xzr, at(x2, _reg(15)))
         a.str_(xzr, at(x2, _reg(17)))
-    if reason not in (Reason.BEFORE, Reason.INTERRUPTED, Reason.AFTER):
+    if reason not in (Reason.BEFORE, Reason.INTERRUPTED, Reason.AFTER) and label != "trap_x18":
         return
     a.ldp(x9, x10, at(x28, SlotArm64.SAVED_X15))
     a.stp(x9, x10, at(x2, _reg(15)))
@@ -206,7 +215,7 @@ def _fix_frame(s: Stub, label: str, reason: int) -> None:
     a.ldr(x10.w, at(x9, 4))
     a.sbfx(x10, x10, 0, 26)
     a.add(x9, x9, x10, "lsl #2")
-    if reason != Reason.BEFORE:
+    if reason in (Reason.INTERRUPTED, Reason.AFTER):
         a.add(x9, x9, 4)
     a.str_(x9, at(x2, PC))
 
@@ -221,12 +230,15 @@ def _windows(s: Stub) -> None:
     a.mov(x10, 1)
     a.str_(x10.w, at(x28, Slot.PENDING))
     s.bind("windows")
-    for first, last, reload in (
+    windows = [
         ("native_check", "native_call", False),
         ("exit_check", "exit_jump", True),
         ("hostcall_check", "hostcall_call", False),
         ("enter_check", "enter_jump", True),
-    ):
+    ]
+    if s.variant.reserved_x18:
+        windows.append(("x18_check", "x18_jump", True))
+    for first, last, reload in windows:
         outside = a.label("outside_window")
         a.load_address(x10, s[first])
         a.cmp(x9, x10)
@@ -259,9 +271,8 @@ def _prologue_fault(s: Stub) -> None:
     s.bind("prologue_fault")
     inside, stored = a.label("prologue_inside"), a.label("prologue_stored")
     entry = a.label("prologue_entry")
-    for first, last in (
-        ("entry", "entry_saved"), ("set_tls", "set_tls_saved"), ("misses", "misses_end"),
-    ):  # fmt: skip
+    finders = _finders(s)
+    for first, last in (*((name, f"{name}_saved") for name in finders), ("misses", "misses_end")):
         outside = a.label("outside_prologue")
         a.load_address(x10, s[first])
         a.cmp(x9, x10)
@@ -276,7 +287,7 @@ def _prologue_fault(s: Stub) -> None:
     a.ldp(x11, x12, at(x10, -32))
     a.stp(x11, x12, at(x28, SlotArm64.SAVED_X17))
     a.ldp(x11, x12, at(x2, _reg(15)))
-    for first in ("entry", "set_tls"):
+    for first in finders:
         a.load_address(x13, s[first])
         a.cmp(x9, x13)
         a.b_eq(stored)
@@ -287,11 +298,12 @@ def _prologue_fault(s: Stub) -> None:
     s.store(x11, SlotArm64.RETURN)
     a.str_(x28, at(x2, _reg(17)))
     a.ldr(x12, at(x11, Trampoline.ENTRY - Trampoline.BACK))
-    a.load_address(x13, s["entry"])
-    a.cmp(x12, x13)
-    a.load_address(x14, s["entry_saved"])
-    a.b_eq(entry)
-    a.load_address(x14, s["set_tls_saved"])
+    for name in finders[:-1]:
+        a.load_address(x13, s[name])
+        a.cmp(x12, x13)
+        a.load_address(x14, s[f"{name}_saved"])
+        a.b_eq(entry)
+    a.load_address(x14, s[f"{finders[-1]}_saved"])
     a.bind(entry)
     a.str_(x14, at(x2, PC))
     a.b(s["handler_return"])

@@ -20,13 +20,16 @@ from codegen.templates.arm64 import (
 )
 from codegen.templates.arm64.common import Stub
 from codegen.templates.rows import Row
+from codegen.variant import ORDINARY, Variant
 
 TEXT_START = STUB_BASE + PAGE  # the first page holds the ELF header
 
 
-def build(numbers: Mapping[str, int], rows: Sequence[Row], memo: Memo) -> Stub:
+def build(
+    numbers: Mapping[str, int], rows: Sequence[Row], memo: Memo, variant: Variant = ORDINARY
+) -> Stub:
     """The whole stub, laid out at TEXT_START; `finish()` of its assembler gives the bytes."""
-    s = Stub(AsmArm64(TEXT_START, memo))
+    s = Stub(AsmArm64(TEXT_START, memo), variant)
     s.a.place(s["guest_sigreturn"], signals.GUEST_SIGRETURN)
     s.a.place(s["thread_table"], threads.TABLE)
     entry.dispatch(s)
@@ -38,6 +41,8 @@ def build(numbers: Mapping[str, int], rows: Sequence[Row], memo: Memo) -> Stub:
     entry.set_robust_list(s)
     entry.exits(s, numbers["exit_group"])
     threads.set_tls(s)
+    if variant.reserved_x18:
+        threads.use_x18(s)
     threads.misses(s)
     threads.keys(s)
     post.copy(s)

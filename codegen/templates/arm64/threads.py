@@ -30,7 +30,7 @@ from codegen.asm.arm64 import (
     x30,
     xzr,
 )
-from codegen.layout import ALT_STACK, STUB_BASE, SlotArm64, Trampoline
+from codegen.layout import ALT_STACK, STUB_BASE, Slot, SlotArm64, Trampoline
 from codegen.templates.arm64.common import HostCall, Stub
 
 TABLE = STUB_BASE + 0x8_0000  # within reach of `adr`
@@ -64,6 +64,8 @@ def find(s: Stub, name: str) -> None:
     a.ldp(x15, x16, at(sp, -32))
     a.stp(x15, x16, at(x17, SlotArm64.SAVED_X17))
     a.str_(x30, at(x17, SlotArm64.RETURN))
+    if s.variant.reserved_x18:
+        a.mov(X[18], xzr)  # as the host may: whoever counts on it shall notice
     s.bind(f"{name}_saved")
     s.misses.append((miss, found))
 
@@ -97,6 +99,9 @@ def set_tls(s: Stub) -> None:
     s.save_registers()
     s.load(x9, SlotArm64.RETURN)
     a.ldr(x9.w, at(x9, Trampoline.REGISTER - Trampoline.BACK))
+    if s.variant.reserved_x18:
+        s.load(x10, SlotArm64.X18)
+        a.str_(x10, at(x16, 8 * 18))
     a.mov(x10, xzr)
     a.cmp(x9, 31)
     a.b_eq(ready)
@@ -112,6 +117,25 @@ def set_tls(s: Stub) -> None:
     s.far(x16, x28, SlotArm64.XREGS)
     a.ldr(x0, at(x16))
     a.b(s["resume"])
+
+
+def use_x18(s: Stub) -> None:
+    """use_x18: an instruction that names x18 is about to run in its trampoline's body.
+
+    Nothing but the slot's address in x30 is brought. A signal that is pending is delivered now: the
+    kick may have found this thread in the stub.
+    """
+    a = s.a
+    s.bind("use_x18")
+    find(s, "use_x18")
+    s.bind("x18_check")
+    a.ldr(x16.w, at(x17, Slot.PENDING))
+    a.cbnz(x16.w, s["trap_x18"])
+    a.ldp(x15, x16, at(x17, SlotArm64.SAVED_X15))
+    a.mov(x30, x17)
+    a.ldr(x17, at(x17, SlotArm64.RETURN))
+    s.bind("x18_jump")
+    a.br(x17)
 
 
 def keys(s: Stub) -> None:
@@ -181,4 +205,4 @@ def fresh_table(s: Stub) -> None:
     s.host_call(HostCall.MMAP)
 
 
-__all__ = ["TABLE", "TABLE_BYTES", "find", "fresh_table", "keys", "misses", "set_tls", "x30"]
+__all__ = ["TABLE", "TABLE_BYTES", "find", "fresh_table", "keys", "misses", "set_tls", "use_x18"]

@@ -10,11 +10,17 @@ from codegen.layout import PAGE, STUB_BASE
 from codegen.templates import tables
 from codegen.templates.x86_64 import boot, entry, post, program, signals
 from codegen.templates.x86_64.common import Stub
+from codegen.variant import ORDINARY, Variant
 
 TEXT_START = STUB_BASE + PAGE  # the first page holds the ELF header
 
 
-def build(numbers: Mapping[str, int], rows: Sequence[post.Row], memo: Memo) -> Stub:
+def build(
+    numbers: Mapping[str, int],
+    rows: Sequence[post.Row],
+    memo: Memo,
+    variant: Variant = ORDINARY,  # noqa: ARG001 - nothing differs on x86_64
+) -> Stub:
     """The whole stub, laid out at TEXT_START; `finish()` of its assembler gives the bytes."""
     s = Stub(AsmX86(TEXT_START, memo))
     entry.dispatch(s)
