@@ -25,15 +25,13 @@ import array
 import functools
 import re
 import struct
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import combinations
 from typing import Final, Literal
 
-import capstone
-
+from codegen.asm.decode import words
 from codegen.layout import PAGE, SlotArm64
 
 WORD: Final = 4
@@ -71,23 +69,8 @@ _KINDS: Final[dict[str, Kind]] = {
 }  # fmt: skip
 
 
-class _Disassembler:
-    def __init__(self) -> None:
-        self._engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-        self._engine.skipdata = True
-
-    def read(self, code: bytes) -> list[tuple[str, str]]:
-        """(mnemonic, operands) of each word; ".byte" for what is none. Its address is 0."""
-        return [(name, operands) for _, _, name, operands in self._engine.disasm_lite(code, 0)]
-
-
-@functools.cache
-def _disassembler() -> _Disassembler:
-    return _Disassembler()
-
-
 def _read(word: int) -> tuple[str, str]:
-    return _disassembler().read(struct.pack("<I", word))[0]
+    return words(struct.pack("<I", word))[0]
 
 
 @dataclass(frozen=True)
@@ -132,16 +115,14 @@ def rewrite(word: int) -> Rewriting | None:
 
 def find(code: bytes, sections: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """(offset, word) of the instructions to rewrite in these byte ranges of `code`, in order."""
-    words = array.array("I")
-    words.frombytes(code[: len(code) & -WORD])
-    if sys.byteorder == "big":
-        words.byteswap()
+    text = array.array("I")
+    text.frombytes(code[: len(code) & -WORD])
     found = []
     for first, last in sections:
-        begin, end = (first + WORD - 1) // WORD, min(last // WORD, len(words))
-        section = _Section(words, begin, end)
+        begin, end = (first + WORD - 1) // WORD, min(last // WORD, len(text))
+        section = _Section(text, begin, end)
         for at in range(begin, end):
-            w = words[at]
+            w = text[at]
             if (
                 w & 0x1F == 0x12 or w & 0x3E0 == 0x240 or w & 0x7C00 == 0x4800
                 or w & 0x1F_0000 == 0x12_0000
@@ -163,13 +144,13 @@ class _Section:
         leads: data may lie right before that.
         """
         behind = self._words[at : min(self._end, at + _LOOK)]
-        for name, _ in _disassembler().read(behind.tobytes()):
+        for name, _ in words(behind.tobytes()):
             if name == ".byte":
                 return False
             if name in _ENDS:
                 break
         first = max(self._begin, at - _LOOK)
-        before = _disassembler().read(self._words[first:at].tobytes())
+        before = words(self._words[first:at].tobytes())
         for back, (name, _) in enumerate(reversed(before), 1):
             if name in _ENDS:
                 break

@@ -69,8 +69,8 @@ class Trampolines:
         area, trampoline, site = found
         offset = host.instruction_pointer - trampoline
         if site.x18 and offset >= Trampoline.BACK:
-            at = area.text + site.offset
-            arm64_trampolines.settle_body(registers, -1, at, site.x18, host.slot)
+            place = area.text + site.offset
+            arm64_trampolines.settle_body(registers, -1, place, site.x18, host.slot)
             return
         at = arm64_trampolines.stored_x17(offset, host.stack_pointer)
         x17 = int.from_bytes(await task.copy_in(at, 8), "little") if at is not None else None

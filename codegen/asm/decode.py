@@ -21,16 +21,20 @@ class Instruction(NamedTuple):
         return self.offset + self.size
 
 
+_Decoder = Callable[[bytes, int], Iterable[tuple[Any, ...]]]
+
+
 @functools.cache
-def _decoder(isa: str) -> Callable[[bytes, int], Iterable[tuple[Any, ...]]]:
+def _decoder(isa: str, skip: bool) -> _Decoder:
     # Imported when first needed: it takes 5 MB, and with a warm cache nothing is ever patched.
     import capstone  # noqa: PLC0415
 
-    decode: Callable[[bytes, int], Iterable[tuple[Any, ...]]]
     if isa == "arm64":
-        decode = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN).disasm_lite
+        engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
     else:
-        decode = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm_lite
+        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    engine.skipdata = skip
+    decode: _Decoder = engine.disasm_lite
     return decode
 
 
@@ -39,4 +43,9 @@ def sweep(code: bytes, start: int, stop: int, isa: str = "x86_64") -> list[Instr
 
     Ends early at bytes that are no instruction. A branch's operand is its target, as an offset.
     """
-    return [Instruction(*row) for row in _decoder(isa)(code[start:stop], start)]
+    return [Instruction(*row) for row in _decoder(isa, False)(code[start:stop], start)]
+
+
+def words(code: bytes) -> list[tuple[str, str]]:
+    """(mnemonic, operands) of each arm64 word as at address 0; ".byte" for what is none."""
+    return [(name, operands) for _, _, name, operands in _decoder("arm64", True)(code, 0)]
