@@ -32,7 +32,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from codegen import (
     cache_journal,
@@ -44,7 +44,13 @@ from codegen import (
     site_table,
 )
 from codegen.asm import decode
-from codegen.cache_directory import Epochs, declare_alive, locked, require_own
+from codegen.cache_directory import (
+    Epochs,
+    declare_alive,
+    locked,
+    locked_content,
+    require_own,
+)
 from codegen.cache_journal import Journal
 from codegen.cache_texts import (
     FileText,
@@ -230,27 +236,32 @@ class TranslationCache:
         return self._translate(fd, _identity(os.fstat(fd)), set())
 
     def _translate(self, fd: int, identity: Identity, wanted: set[int]) -> bool:
-        """Make the next version of one file's text."""
-        age_ns = time.time_ns() - identity[4]
-        content = b"".join(_chunks(fd, identity[2]))
-        settled = age_ns > _SETTLED_NS and _identity(os.fstat(fd)) == identity
-        digest = hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
-        image = patch_elf.read_image(content)
-        plan = patch.Patcher(image).plan() if image else None
-        with self._writing() as (journal, state):
-            old = state.records.get(digest)
-            if image is None or plan is None:
-                new = TextRecord(digest, 0, 0, 0, [], [], complete=True)
-            elif old and old.complete:
-                new = old
-            else:
-                new = self._version(digest, image, plan, wanted, old, state.next_slot)
-            records: list[Any] = []
-            if settled and identity not in state.memo:
-                records.append(("file", *identity, digest))
-            if new != old:
-                records.append(("text", *new))
-            journal.append(records)
+        """Make the next version of one file's text; False if there is nothing to add.
+
+        Containers that start together meet the same new files. One of them decides about a file's
+        patches, which takes processor time and memory that a kernel keeps; the others wait for it.
+        """
+        digest, age_ns = _hash(fd, identity)
+        settled = age_ns > _SETTLED_NS
+        with locked_content(self.path / "planning", digest):
+            with self._writing() as (journal, state):
+                old = state.records.get(digest)
+                if settled and identity not in state.memo:
+                    journal.append([("file", *identity, digest)])
+            if old and old.complete:
+                return False
+            content = b"".join(_chunks(fd, identity[2]))
+            if _digest(content) != digest:
+                return False  # changed meanwhile: it is another file now
+            image = patch_elf.read_image(content)
+            plan = patch.Patcher(image).plan() if image else None
+            with self._writing() as (journal, state):
+                if image is None or plan is None:
+                    new = TextRecord(digest, 0, 0, 0, [], [], complete=True)
+                else:
+                    new = self._version(digest, image, plan, wanted, old, state.next_slot)
+                if new != old:
+                    journal.append([("text", *new)])
         return new != old and new.length > 0
 
     def _version(
@@ -371,6 +382,10 @@ def _chunks(fd: int, size: int) -> Iterator[bytes]:
     while at < size and (piece := os.pread(fd, min(_CHUNK, size - at), at)):
         yield piece
         at += len(piece)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
 
 
 def _hash(fd: int, identity: Identity) -> tuple[bytes, int]:

@@ -5,6 +5,7 @@
         table     the site table (codegen.site_table)
         text/     <content hash>.<version>: an executable segment with its sites patched
         lock      held by the one process that writes
+        planning  bytes of it held by whoever decides about the patches of a content
         alive     shared lock of every process that uses this epoch
 
 Slots are never taken back, because running guests hold them. When few are left, the next daemon
@@ -17,6 +18,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,7 @@ from codegen.layout import SITE_LIMIT
 
 _SLOTS_LIMIT: Final = SITE_LIMIT * 9 // 10
 _JOURNAL_LIMIT: Final = 16 << 20
+_FLOCK: Final = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
 
 
 class Epochs:
@@ -82,6 +85,22 @@ def locked(path: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, operation)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def locked_content(path: Path, digest: bytes) -> Iterator[None]:
+    """Be the only one, of all processes, who holds `path` for this content.
+
+    A lock of one byte, which belongs to the open file and not to the process (fcntl(2), "Open file
+    description locks"): threads exclude each other, and the end of a process gives it back.
+    """
+    place = int.from_bytes(digest[:7])
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
         yield
     finally:
         os.close(fd)

@@ -46,6 +46,11 @@ class StubImage:
         return self.symbols["empty_string"]
 
 
+def encodings(isa: str, cache: Path) -> Path:
+    """The file of encodings known from former builds; without it the assembler is loaded."""
+    return cache / f"encodings-{isa}.msgpack"
+
+
 def build_stub(
     isa: str,
     numbers: Mapping[str, int],
@@ -55,7 +60,7 @@ def build_stub(
 ) -> StubImage:
     """Assemble the stub of `isa` and place its ELF in `cache` (made if need be)."""
     template = import_module(f"codegen.templates.{isa}.stub")
-    memo = Memo(cache / f"encodings-{isa}.msgpack")
+    memo = Memo(encodings(isa, cache))
     stub = template.build(numbers, rows, memo, variant)
     text = stub.a.finish()
     memo.save()

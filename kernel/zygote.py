@@ -1,10 +1,11 @@
 """The zygote: has imported everything, and forks a kernel process for each container.
 
-    python -m kernel.zygote FD
+    python -m kernel.zygote FD CACHE
 
-FD is a SEQPACKET socket to the daemon. A fork of a warm process takes a few milliseconds and shares
-its memory; a Python start takes hundreds. The zygote runs no event loop and opens nothing that a
-kernel would have to close but its socket. When the daemon hangs up, the zygote ends.
+FD is a SEQPACKET socket to the daemon, CACHE the directory of its caches. A fork of a warm process
+takes a few milliseconds and shares its memory; a Python start takes hundreds. The zygote runs no
+event loop and opens nothing that a kernel would have to close but its socket. When the daemon hangs
+up, the zygote ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import msgpack
 
 import tables
 from codegen.cache import TranslationCache
-from codegen.image import StubImage, build_stub
+from codegen.image import StubImage, build_stub, encodings
 from codegen.variant import ORDINARY, Variant
 from kernel import session
 from kernel.fs import tmpfs
@@ -46,6 +49,16 @@ class Zygote:
         signal.set_wakeup_fd(self._wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def warm_up(self, cache: str) -> None:
+        """Make what the host's own guests need, and let every kernel share it."""
+        session.warm_up()
+        try:
+            self._stub(cache, engines.host_isa())
+        except Exception:  # noqa: BLE001 - the start of a container will tell the user
+            _log.exception("no stub in %s", cache)
+        gc.collect()
+        gc.freeze()
 
     def serve(self) -> None:
         """Fork kernels until the daemon hangs up."""
@@ -132,23 +145,36 @@ class Zygote:
             abi = tables.load(isa)
             engine = engines.find(isa)
             variant = Variant(engine.profile.reserved_x18) if engine is not None else ORDINARY
-            stub = build_stub(isa, abi.numbers, rows(abi), Path(directory), variant)
+            parts = isa, abi.numbers, rows(abi), Path(directory), variant
+            if not encodings(isa, Path(directory)).exists():
+                _run_apart(partial(build_stub, *parts))
+            stub = build_stub(*parts)
             found = stub, TranslationCache(directory, stub.entry, renew=True)
             self._stubs[directory, isa] = found
         return found
 
 
+def _run_apart(function: Callable[[], object]) -> None:
+    """Run it in a child, for what it leaves on disk: what it had loaded (Keystone) goes with it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
 def main() -> None:
-    """Serve the socket whose number is the only argument."""
+    """Serve the socket whose number is the first argument."""
     logging.basicConfig(
         level=os.environ.get("DDOCK_LOG", "WARNING"), format="%(asctime)s %(name)s %(message)s"
     )
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
-    session.warm_up()
-    gc.collect()
-    gc.freeze()
-    Zygote(sock).serve()
+    zygote = Zygote(sock)
+    zygote.warm_up(sys.argv[2])
+    zygote.serve()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Engine:
         self.networks = NetworkStore(self.started_ns)
         self.containers = ContainerStore(home, self.images, self.volumes, self.events)
         self.image_remover = ImageRemover(self.images, self._users_of_image)
-        self.runtime = Runtime(home.run, zygote)
+        self.runtime = Runtime(home.run, home.cache, zygote)
         self.lifecycle = Lifecycle(
             home,
             self.runtime,

@@ -119,8 +119,9 @@ class Kernel:
 class Runtime:
     """Starts the zygote and boots kernels through it."""
 
-    def __init__(self, run_directory: Path, zygote: str = DEFAULT_ZYGOTE) -> None:
+    def __init__(self, run_directory: Path, cache: Path, zygote: str = DEFAULT_ZYGOTE) -> None:
         self._run_directory = run_directory
+        self._cache = cache
         self._module = zygote
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: PacketChannel | None = None
@@ -136,7 +137,7 @@ class Runtime:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module, str(theirs.fileno())],
+                [sys.executable, "-m", self._module, str(theirs.fileno()), self._cache],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=self._run_directory,

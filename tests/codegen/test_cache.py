@@ -8,13 +8,15 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from codegen import cache as cache_module
-from codegen import cache_directory, site_table
+from codegen import cache_directory, patch, site_table
 from codegen.cache import FileText, TranslationCache
 from codegen.cache_journal import Journal
 from codegen.layout import (
@@ -26,6 +28,7 @@ from codegen.layout import (
     TRAMPOLINE_SIZE,
     TRAMPOLINES,
 )
+from codegen.patch_elf import Image
 from codegen.site_table import SiteTable
 from tests.codegen.elf import TEXT_OFFSET, assemble, elf
 
@@ -218,6 +221,30 @@ def test_a_running_process_sees_what_another_adds(home: Path, tmp_path: Path) ->
     first.flush()
     assert look(second, path).patched is not None
     for cache in (first, second):
+        cache.close()
+
+
+def test_one_process_decides_for_all_that_met_the_same_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(tmp_path)
+    caches = [TranslationCache(home, ENTRY) for _ in range(4)]
+    planned: list[object] = []
+    real = patch.Patcher
+
+    def counted(image: Image) -> patch.Patcher:
+        planned.append(image)
+        time.sleep(0.05)  # the others come meanwhile
+        return real(image)
+
+    monkeypatch.setattr(patch, "Patcher", counted)
+    for cache in caches:
+        trap(cache, path, SITES[0])
+    with ThreadPoolExecutor(len(caches)) as threads:
+        assert sum(threads.map(TranslationCache.flush, caches)) == 1
+    assert len(planned) == 1
+    for cache in caches:
+        assert look(cache, path).patched is not None
         cache.close()
 
 
