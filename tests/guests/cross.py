@@ -78,16 +78,16 @@ def compiled() -> Path:
     texts = [path.read_bytes() for path in sorted(build.SOURCES.glob("*.[ch]"))]
     description = cache.digest(SPECS, build.FLAGS, *MUSL, *texts)
     target = cache.directory() / f"guests-arm64-{description}"
-    specs = f"-specs={_musl()}"
-    options = {
-        "glibc": [],
-        "glibc-static": ["-static"],
-        "musl": [specs],
-        "musl-static": [specs, "-static"],
-    }
     with cache.lock("guests-arm64"):
         if target.exists():
             return target
+        specs = f"-specs={_musl()}"
+        options = {
+            "glibc": [],
+            "glibc-static": ["-static"],
+            "musl": [specs],
+            "musl-static": [specs, "-static"],
+        }
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         with ThreadPoolExecutor(2) as pool:

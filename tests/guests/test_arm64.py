@@ -30,14 +30,10 @@ def _programs() -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("name", _programs())
-@pytest.mark.parametrize("variant", _VARIANTS)
-def test_an_arm64_container_gives_the_expected_transcript(
-    docker: Daemon, arm64_debian: str, arm64_programs: Path, name: str, variant: str
-) -> None:
+def _transcript_holds(docker: Daemon, image: str, programs: Path, variant: str, name: str) -> None:
     run = docker(
-        *("run", "--rm", "--platform", "linux/arm64", "-v", f"{arm64_programs}:/mnt/guests:ro"),
-        *(arm64_debian, f"/mnt/guests/{variant}/{name}"),
+        *("run", "--rm", "--platform", "linux/arm64", "-v", f"{programs}:/mnt/guests:ro"),
+        *(image, f"/mnt/guests/{variant}/{name}"),
         timeout=100,
     )
     expected = transcripts.expected(name)
@@ -46,6 +42,21 @@ def test_an_arm64_container_gives_the_expected_transcript(
         known = []
     assert emulator_limits.forgiven(run.stdout, expected, known) == expected
     assert (run.stderr, run.status) == ("", 0)
+
+
+@pytest.mark.parametrize("name", _programs())
+@pytest.mark.parametrize("variant", _VARIANTS)
+def test_an_arm64_container_gives_the_expected_transcript(
+    docker: Daemon, arm64_debian: str, arm64_programs: Path, name: str, variant: str
+) -> None:
+    _transcript_holds(docker, arm64_debian, arm64_programs, variant, name)
+
+
+@pytest.mark.parametrize("name", ["fork_wait", "threads"])
+def test_a_compiled_program_runs_in_a_busybox_image(
+    docker: Daemon, arm64_busybox: str, arm64_programs: Path, name: str
+) -> None:
+    _transcript_holds(docker, arm64_busybox, arm64_programs, "glibc-static", name)
 
 
 def test_a_static_program_runs_in_a_busybox_image(docker: Daemon, arm64_busybox: str) -> None:
