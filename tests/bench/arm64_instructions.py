@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -39,24 +37,16 @@ def _sqlite() -> Path:
 
 def compiled() -> Path:
     """Return the directory with static arm64 `compute` and `calls`."""
-    sources = sorted(workloads.HERE.glob("*.c"))
-    texts = [path.read_bytes() for path in sources]
-    target = cache.directory() / f"bench-arm64-{cache.digest(*texts)}"
-    with cache.lock("bench-arm64"):
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            usr = _sqlite()
-            library = usr / "lib/aarch64-linux-gnu/libsqlite3.a"
-            for name, more in (("compute", [f"-I{usr}/include"]), ("calls", [])):
-                words = [cross.COMPILER, "-O2", "-w", "-pthread", "-static", *more]
-                words += ["-o", str(partial / name), str(workloads.HERE / f"{name}.c")]
-                if name == "compute":
-                    words += [str(library), "-lm", "-ldl"]
-                subprocess.run([*words, "-Wl,--no-warnings"], check=True)
-            partial.rename(target)
-    return target
+    texts = [path.read_bytes() for path in sorted(workloads.HERE.glob("*.c"))]
+    return cache.made("bench-arm64", cache.digest(*texts), _compile)
+
+
+def _compile(target: Path) -> None:
+    usr, static = _sqlite(), ("-static", "-Wl,--no-warnings")
+    library = f"{usr}/lib/aarch64-linux-gnu/libsqlite3.a"
+    sqlite = (f"-I{usr}/include", library, "-lm", "-ldl")
+    cross.compile_one(workloads.HERE / "compute.c", target / "compute", *static, *sqlite)
+    cross.compile_one(workloads.HERE / "calls.c", target / "calls", *static)
 
 
 def counting_daemon(counter: instructions.Counter) -> Daemon:

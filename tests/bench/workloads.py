@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,18 +66,8 @@ gcc -O2 -w -pthread -o /mnt/out/calls /mnt/bench/calls.c
 def compiled() -> Path:
     """Return the directory with `compute` and `calls`."""
     texts = [path.read_bytes() for path in sorted(HERE.glob("*.c"))]
-    target = cache.directory() / f"bench-{cache.digest(SCRIPT, *texts, *debian.PACKAGES)}"
-    with cache.lock("bench"):
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            (partial / "tmp").mkdir(parents=True)
-            binds = [(HERE, "/mnt/bench"), (partial, "/mnt/out")]
-            done = native.Native(debian.tree(), partial / "tmp", binds=binds).run(
-                ["sh", "-c", SCRIPT]
-            )
-            if done.status:
-                raise RuntimeError(f"compiling the benchmarks: {done.stderr.decode()}")
-            shutil.rmtree(partial / "tmp")
-            partial.rename(target)
-    return target
+    return cache.made("bench", cache.digest(SCRIPT, *texts, *debian.PACKAGES), _compile)
+
+
+def _compile(target: Path) -> None:
+    native.build(debian.tree(), ["sh", "-c", SCRIPT], [(HERE, "/mnt/bench"), (target, "/mnt/out")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from tests.images import cache, debian, native
@@ -45,20 +44,12 @@ def names() -> list[str]:
 def compiled() -> Path:
     """Return the directory that holds `<variant>/<name>` for every program."""
     texts = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
-    target = cache.directory() / f"guests-{cache.digest(SCRIPT, *texts, *debian.PACKAGES)}"
-    with cache.lock("guests"):
-        if target.exists():
-            return target
-        partial = target.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        scratch = partial / "tmp"
-        scratch.mkdir(parents=True)
-        machine = native.Native(
-            debian.tree(), scratch, binds=[(SOURCES, "/mnt/src"), (partial, "/mnt/out")]
-        )
-        done = machine.run(["sh", "-c", SCRIPT, "build", *names()], timeout=600)
-        if done.status:
-            raise RuntimeError(f"compiling the guest programs: {done.stderr.decode()}")
-        shutil.rmtree(scratch)
-        partial.rename(target)
-    return target
+    return cache.made("guests", cache.digest(SCRIPT, *texts, *debian.PACKAGES), _compile)
+
+
+def _compile(target: Path) -> None:
+    native.build(
+        debian.tree(),
+        ["sh", "-c", SCRIPT, "build", *names()],
+        [(SOURCES, "/mnt/src"), (target, "/mnt/out")],
+    )

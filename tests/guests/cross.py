@@ -64,11 +64,12 @@ def _musl() -> Path:
     return specs
 
 
-def compile_one(sources: list[Path], target: Path, options: list[str]) -> None:
+def compile_one(source: Path, target: Path, *options: str) -> None:
     """Compile one program. Raises RuntimeError with the compiler's words."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [COMPILER, *build.FLAGS.split(), *options, "-o", str(target), *map(str, sources)]
-    done = subprocess.run([*command, "-lrt"], capture_output=True, text=True, check=False)
+    # Libraries are among the options: they come after what needs them.
+    command = [COMPILER, *build.FLAGS.split(), "-o", str(target), str(source), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"compiling {target.name}: {done.stderr}")
 
@@ -77,31 +78,27 @@ def compiled() -> Path:
     """Return the directory that holds `<variant>/<name>` for every program."""
     texts = [path.read_bytes() for path in sorted(build.SOURCES.glob("*.[ch]"))]
     description = cache.digest(SPECS, build.FLAGS, *MUSL, *texts)
-    target = cache.directory() / f"guests-arm64-{description}"
-    with cache.lock("guests-arm64"):
-        if target.exists():
-            return target
-        specs = f"-specs={_musl()}"
-        options = {
-            "glibc": [],
-            "glibc-static": ["-static"],
-            "musl": [specs],
-            "musl-static": [specs, "-static"],
-        }
-        partial = target.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        with ThreadPoolExecutor(2) as pool:
-            waiting = [
-                pool.submit(
-                    compile_one,
-                    [build.SOURCES / f"{name}.c"],
-                    partial / variant / name,
-                    options[variant],
-                )
-                for variant in VARIANTS
-                for name in build.names()
-            ]
-            for one in waiting:
-                one.result()
-        partial.rename(target)
-    return target
+    return cache.made("guests-arm64", description, _compile)
+
+
+def _compile(target: Path) -> None:
+    specs = f"-specs={_musl()}"
+    options = {
+        "glibc": [],
+        "glibc-static": ["-static"],
+        "musl": [specs],
+        "musl-static": [specs, "-static"],
+    }
+
+    def compile_program(variant: str, name: str) -> None:
+        source = build.SOURCES / f"{name}.c"
+        compile_one(source, target / variant / name, *options[variant], "-lrt")
+
+    with ThreadPoolExecutor(2) as pool:
+        every = [
+            pool.submit(compile_program, variant, name)
+            for variant in VARIANTS
+            for name in build.names()
+        ]
+        for one in every:
+            one.result()

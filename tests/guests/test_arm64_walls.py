@@ -6,7 +6,6 @@ That is the worst a guest could do: reach the emulator's own `svc`.
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,7 +60,7 @@ def behind_walls(program: Path) -> dict[str, str]:
 
 def test_nothing_but_descriptors_is_in_reach(tmp_path: Path) -> None:
     program = tmp_path / "walls"
-    subprocess.run([cross.COMPILER, "-static", "-w", "-o", str(program), str(SOURCE)], check=True)
+    cross.compile_one(SOURCE, program, "-static")
     target = Path("/tmp/ddock-walls-target")
     target.write_text("kept")
     try:

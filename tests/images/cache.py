@@ -10,7 +10,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,3 +39,16 @@ def lock(name: str) -> Iterator[None]:
     with (directory() / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def made(name: str, description: str, make: Callable[[Path], None]) -> Path:
+    """The directory `<name>-<description>`; `make` fills it where it is missing."""
+    path = directory() / f"{name}-{description}"
+    with lock(name):
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            make(partial)
+            partial.rename(path)
+    return path

@@ -10,6 +10,7 @@ import functools
 import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,14 @@ class Native:
             timeout=timeout,
         )
         return Run(done.stdout, done.stderr, done.returncode)
+
+
+def build(tree: Path, arguments: Sequence[str] | str, binds: Sequence[tuple[Path, str]]) -> None:
+    """Run a command of `tree`'s that makes files in one of `binds`; RuntimeError if it fails."""
+    with tempfile.TemporaryDirectory(prefix="build-") as scratch:
+        done = Native(tree, Path(scratch), binds=binds).run(arguments, timeout=600)
+    if done.status:
+        raise RuntimeError(f"{arguments}: {done.stderr.decode()}")
 
 
 @functools.cache

@@ -8,7 +8,6 @@ left. `--native` runs the storm on the machine's own kernel instead, to check th
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import threading
@@ -33,36 +32,22 @@ IMAGES = {
 
 def program(isa: str) -> Path:
     """Compile the storm, statically; return its directory."""
+    texts = SOURCE.read_bytes(), HEADER.read_bytes()
     if isa == "arm64":
-        return _cross_program()
-    content = cache.digest(SOURCE.read_bytes(), HEADER.read_bytes(), *debian.PACKAGES)
-    target = cache.directory() / f"storm-{content}"
-    with cache.lock("storm"):
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            (partial / "tmp").mkdir(parents=True)
-            binds = [(SOURCE.parents[1], "/mnt/tests"), (partial, "/mnt/out")]
-            compile_it = "gcc -O2 -w -pthread -static -o /mnt/out/storm /mnt/tests/stress/storm.c"
-            done = native.Native(debian.tree(), partial / "tmp", binds=binds).run(compile_it)
-            if done.status:
-                raise RuntimeError(f"compiling the storm: {done.stderr.decode()}")
-            shutil.rmtree(partial / "tmp")
-            partial.rename(target)
-    return target
+        return cache.made("storm-arm64", cache.digest(*texts), _cross_compile)
+    return cache.made("storm", cache.digest(*texts, *debian.PACKAGES), _compile)
 
 
-def _cross_program() -> Path:
-    content = cache.digest(SOURCE.read_bytes(), HEADER.read_bytes())
-    target = cache.directory() / f"storm-arm64-{content}"
-    with cache.lock("storm-arm64"):
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            partial.mkdir(parents=True, exist_ok=True)
-            words = [cross.COMPILER, "-O2", "-w", "-pthread", "-static"]
-            subprocess.run([*words, "-o", str(partial / "storm"), str(SOURCE)], check=True)
-            partial.rename(target)
-    return target
+def _compile(target: Path) -> None:
+    native.build(
+        debian.tree(),
+        "gcc -O2 -w -pthread -static -o /mnt/out/storm /mnt/tests/stress/storm.c",
+        [(SOURCE.parents[1], "/mnt/tests"), (target, "/mnt/out")],
+    )
+
+
+def _cross_compile(target: Path) -> None:
+    cross.compile_one(SOURCE, target / "storm", "-static")
 
 
 @dataclass
