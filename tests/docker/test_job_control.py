@@ -10,6 +10,7 @@ import pexpect
 import pytest
 
 from tests.docker.daemon import Daemon, eventually
+from tests.docker.terminal import on_terminal
 
 pytestmark = [pytest.mark.docker, pytest.mark.core]
 PROMPT = "prompt> "
@@ -22,16 +23,7 @@ class Terminal:
     """The docker CLI on a terminal of 30 rows and 100 columns."""
 
     def __init__(self, docker: Daemon, words: tuple[str, ...]) -> None:
-        program, *arguments = docker.command(words)
-        self.child = pexpect.spawn(
-            program,
-            arguments,
-            env=docker.environment | {"TERM": "dumb"},
-            encoding="utf-8",
-            codec_errors="replace",
-            timeout=30,
-            dimensions=(30, 100),
-        )
+        self.child = on_terminal(docker, *words, rows=30, columns=100)
 
     def type(self, line: str) -> None:
         """Type a line and wait for its echo."""

@@ -8,6 +8,7 @@ import pexpect
 import pytest
 
 from tests.docker.daemon import Daemon
+from tests.docker.terminal import on_terminal
 
 pytestmark = [pytest.mark.docker, pytest.mark.core]
 PROMPT = "prompt> "
@@ -20,16 +21,7 @@ def spawn(docker: Daemon) -> Iterator[Spawn]:
     started = []
 
     def start(*words: str) -> pexpect.spawn[str]:
-        program, *arguments = docker.command(words)
-        child = pexpect.spawn(
-            program,
-            arguments,
-            env=docker.environment | {"TERM": "dumb"},
-            encoding="utf-8",
-            codec_errors="replace",
-            timeout=30,
-            dimensions=(24, 80),
-        )
+        child = on_terminal(docker, *words)
         started.append(child)
         return child
 
