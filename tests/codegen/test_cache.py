@@ -18,7 +18,6 @@ import pytest
 from codegen import cache as cache_module
 from codegen import cache_directory, patch, site_table
 from codegen.cache import FileText, TranslationCache
-from codegen.cache_journal import Journal
 from codegen.layout import (
     ENTRY_POINTER,
     JUMP_TABLE,
@@ -579,24 +578,3 @@ if child:
 assert cache.lookup(fd).patched.version == 1
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-
-
-# ----------------------------------------------------------------------------------------- journal
-def test_journal_round_trip(tmp_path: Path) -> None:
-    writer = Journal(str(tmp_path / "j"), writable=True)
-    reader = Journal(str(tmp_path / "j"), writable=False)
-    news = [reader.has_news]
-    records = [["a", 1, b"\0" * 40], ["b", []]]
-    writer.append(records)
-    news.append(reader.has_news)
-    assert reader.read() == records
-    news.append(reader.has_news)
-    assert news == [False, True, False]
-    assert reader.read() == []
-    writer.read()
-    writer.append([["c"]])
-    assert reader.read() == [["c"]]
-    for journal in (reader, writer):
-        journal.close()
-    with pytest.raises(OSError):
-        Journal(str(tmp_path / "missing"), writable=False)
