@@ -12,8 +12,6 @@ import os
 import struct
 from typing import Final, NamedTuple
 
-from codegen.layout import PAGE
-
 _HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _PROGRAM: Final = struct.Struct("<IIQQQQQQ")
@@ -32,18 +30,19 @@ class FileLayout(NamedTuple):
     low: int  # pages that its image takes in memory: the first,
     high: int  # and the first behind it
     sections: tuple[tuple[int, int], ...]  # byte ranges [first, last) of the file that hold code
+    page: int
 
     def image_of(self, offset: int) -> tuple[int, int] | None:
         """Where the image begins and ends, seen from where file byte `offset` lies in memory."""
         for at, size, address in self.segments:
-            first = at & -PAGE
+            first = at & -self.page
             if first <= offset < at + max(size, 1):
-                here = (address & -PAGE) + offset - first
+                here = (address & -self.page) + offset - first
                 return self.low - here, self.high - here
         return None
 
 
-def read(fd: int) -> FileLayout | None:
+def read(fd: int, page: int) -> FileLayout | None:
     """The layout of an ELF file; None for other files. One without sections has no `code`."""
     raw = os.pread(fd, _HEADER.size, 0)
     if len(raw) < _HEADER.size or not raw.startswith(_ELF64_LITTLE):
@@ -67,11 +66,12 @@ def read(fd: int) -> FileLayout | None:
     if shentsize == _SECTION.size and 0 < shnum <= _HEADERS_LIMIT and shoff < 1 << 62:
         sections = _sections(os.pread(fd, shnum * _SECTION.size, shoff))
     return FileLayout(
-        _pages(sections),
+        _pages(sections, page),
         tuple(segment[:3] for segment in segments),
-        min(address for _, _, address, _ in segments) & -PAGE,
-        max(address + size + PAGE - 1 for _, _, address, size in segments) & -PAGE,
+        min(address for _, _, address, _ in segments) & -page,
+        max(address + size + page - 1 for _, _, address, size in segments) & -page,
         sections,
+        page,
     )
 
 
@@ -87,11 +87,11 @@ def _sections(table: bytes) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _pages(sections: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+def _pages(sections: tuple[tuple[int, int], ...], page: int) -> tuple[tuple[int, int], ...]:
     """Their pages, joined where they touch."""
     ranges: list[tuple[int, int]] = []
     for begin, end in sections:
-        first, last = begin & -PAGE, (end + PAGE - 1) & -PAGE
+        first, last = begin & -page, (end + page - 1) & -page
         if ranges and first <= ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], max(last, ranges[-1][1]))
         else:
@@ -110,9 +110,9 @@ def sections_within(layout: FileLayout | None, first: int, size: int) -> list[tu
     return [(begin, end) for begin, end in clipped if begin < end]
 
 
-def within(layout: FileLayout | None, offset: int, length: int) -> list[tuple[int, int]]:
+def within(layout: FileLayout | None, offset: int, length: int, page: int) -> list[tuple[int, int]]:
     """The page ranges with code of a mapping of the file at `offset`; all of it if nobody knows."""
-    end = (offset + length + PAGE - 1) & -PAGE
+    end = (offset + length + page - 1) & -page
     if layout is None or not layout.code:
         return [(offset, end)]
     clipped = [(max(first, offset), min(last, end)) for first, last in layout.code]

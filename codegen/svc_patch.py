@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from codegen import x18
-from codegen.layout import PAGE, Trampoline
+from codegen.layout import Trampoline
 
 REACH: Final = 1 << 27  # of a branch: [-REACH, REACH - 4]
 WORD: Final = 4
@@ -126,10 +126,10 @@ def _used(sites: Sequence[Site]) -> int:
     return len(sites) * Trampoline.SIZE + len(bodies(sites)) * x18.BODY_SIZE
 
 
-def area_size(sites: Sequence[Site]) -> int:
+def area_size(sites: Sequence[Site], page: int) -> int:
     """Bytes that the trampolines of these sites take, in whole pages."""
     size = _used(sites)
-    return size + -size % PAGE
+    return size + -size % page
 
 
 def reaches(sites: Sequence[Site], distance: int) -> bool:
@@ -146,7 +146,9 @@ def reaches(sites: Sequence[Site], distance: int) -> bool:
     )
 
 
-def patch(code: bytes, sites: Sequence[Site], distance: int, entries: Entries) -> Patched:
+def patch(
+    code: bytes, sites: Sequence[Site], distance: int, entries: Entries, page: int
+) -> Patched:
     """Replace `sites` of `code` with branches to an area that begins `distance` bytes after it.
 
     UnreachableError: see `reaches`. `distance` is a multiple of 4, negative for an area before it;
@@ -177,7 +179,7 @@ def patch(code: bytes, sites: Sequence[Site], distance: int, entries: Entries) -
             entries.of(site),
         )
     area += behind
-    return Patched(bytes(text), bytes(area.ljust(area_size(sites), b"\0")))
+    return Patched(bytes(text), bytes(area.ljust(area_size(sites, page), b"\0")))
 
 
 def branch(distance: int) -> int:

@@ -1,6 +1,6 @@
 """Patched arm64 texts of files: kept by content, on disk and in shared memory.
 
-    DIR/svc/<code revision>-<stub entries>/<content hash>.<distance>
+    DIR/svc/<code revision>-<stub entries>-<page size>/<content hash>.<distance>
         whole pages of text, then the area of its trampolines (codegen.svc_patch)
 
 Such a file never changes: it appears by one rename. What a guest maps is one of these, or a sealed
@@ -26,7 +26,6 @@ from typing import Final, NamedTuple
 from codegen import code_pages, layout, svc_patch, x18
 from codegen.cache_directory import require_own
 from codegen.code_pages import FileLayout
-from codegen.layout import PAGE
 from codegen.site_table import write_file
 from codegen.svc_patch import Entries, Site
 
@@ -59,32 +58,41 @@ class Text(NamedTuple):
     sites: tuple[Site, ...]  # offsets count from `first`
     layout: FileLayout | None
     digest: bytes
+    page: int  # bytes
     copy: PatchedFile | None  # None: there is nothing to replace
 
     @property
     def area_size(self) -> int:
         """Bytes of trampolines, in whole pages."""
-        return svc_patch.area_size(self.sites)
+        return svc_patch.area_size(self.sites, self.page)
 
 
 class TextStore:
     """The texts as one kernel knows them."""
 
     def __init__(
-        self, directory: str | os.PathLike[str] | None, entries: Entries, *, strict: bool = False
+        self,
+        directory: str | os.PathLike[str] | None,
+        entries: Entries,
+        page: int,
+        *,
+        strict: bool = False,
     ) -> None:
-        """`strict`: see codegen.svc_patch; texts without sites are then copied too.
+        """Open what is kept in `directory`, made if need be.
 
-        Instructions with x18 are sites if `entries` has an entry for them.
+        `page`: bytes; texts and areas are whole numbers of it. `strict`: see codegen.svc_patch;
+        texts without sites are then copied too. Instructions with x18 are sites if `entries` has an
+        entry for them.
         """
         self.entries = entries
+        self.page = page
         self.strict = strict
         self._texts: OrderedDict[Key, Text | None] = OrderedDict()
         self._moved: OrderedDict[tuple[bytes, int], PatchedFile] = OrderedDict()
         self._path: Path | None = None
         if directory is not None:
             try:
-                self._path = _open(Path(directory) / "svc", entries)
+                self._path = _open(Path(directory) / "svc", entries, page)
             except (OSError, ValueError) as error:
                 _LOG.warning("patched texts are not kept in %s: %s", directory, error)
 
@@ -115,18 +123,18 @@ class TextStore:
         return text
 
     def _read(self, fd: int, offset: int, length: int) -> Text | None:
-        file = code_pages.read(fd)
-        ranges = code_pages.within(file, offset, length) if length else []
+        file = code_pages.read(fd, self.page)
+        ranges = code_pages.within(file, offset, length, self.page) if length else []
         if not ranges:
             return None
         first, size = ranges[0][0], ranges[-1][1] - ranges[0][0]
         code = _read_all(fd, first, size)
-        code += bytes(-len(code) % PAGE)
+        code += bytes(-len(code) % self.page)
         sections = code_pages.sections_within(file, first, len(code))
         sites = tuple(self.find_sites(code, sections))
         key = repr((self.strict, sections if self.entries.x18 else ())).encode()
         digest = hashlib.blake2b(code, digest_size=16, key=hashlib.blake2b(key).digest()).digest()
-        text = Text(first, len(code), sites, file, digest, None)
+        text = Text(first, len(code), sites, file, digest, self.page, None)
         if not sites and not self.strict:
             return text
         return text._replace(copy=self._usual(text, code))
@@ -140,7 +148,7 @@ class TextStore:
         if path is not None:
             with contextlib.suppress(FileNotFoundError):
                 return PatchedFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), distance)
-        content = b"".join(svc_patch.patch(code, text.sites, distance, self.entries))
+        content = b"".join(svc_patch.patch(code, text.sites, distance, self.entries, self.page))
         if path is not None:
             try:
                 write_file(str(path), content)
@@ -160,7 +168,7 @@ class TextStore:
         found = self._moved.get(key)
         if found is None:
             code = _read_all(usual.fd, 0, text.size)
-            content = b"".join(svc_patch.patch(code, text.sites, distance, self.entries))
+            content = b"".join(svc_patch.patch(code, text.sites, distance, self.entries, self.page))
             found = self._moved[key] = PatchedFile(sealed_file(content), distance)
             if len(self._moved) > _KEPT_TEXTS:
                 self._moved.popitem(last=False)
@@ -199,8 +207,9 @@ def _read_all(fd: int, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def _open(root: Path, entries: Entries) -> Path:
-    path = root / f"{_revision()}-{entries.svc:x}-{entries.set_tls:x}-{entries.x18:x}"
+def _open(root: Path, entries: Entries, page: int) -> Path:
+    name = f"{_revision()}-{entries.svc:x}-{entries.set_tls:x}-{entries.x18:x}-{page:x}"
+    path = root / name
     path.mkdir(parents=True, exist_ok=True, mode=0o755)
     require_own(path)
     return path

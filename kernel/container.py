@@ -84,6 +84,8 @@ class Container:
         self.abi = abi
         self.stub = stub
         self.engine = engine
+        self.page_size = engine.profile.page_size  # as guests see it, bytes
+        self.larger_pages = engine.larger_pages
         self.walls: Walls | None = None  # put up before an emulator runs
         self.stub_fd = os.open(stub.path, os.O_RDONLY | os.O_CLOEXEC)
         self.translations: TextPolicy = Untouched()

@@ -42,8 +42,8 @@ class Elf:
 
     @property
     def low(self) -> int:
-        """Lowest page of the image."""
-        return min(s.address for s in self.segments) & ~4095
+        """First byte of the image."""
+        return min(s.address for s in self.segments)
 
     @property
     def high(self) -> int:

@@ -17,9 +17,11 @@ from codegen.layout import FD_FLAGS, JUMP_TABLE, LOW_END, STUB_BASE, Op, Slot
 from kernel import elf
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
-from kernel.limits import NOFILE, enforce
+from kernel.host.profiles import HOST_PAGE
+from kernel.limits import INFINITY, NOFILE, STACK, enforce
+from kernel.pages import NO_FD, hold, past_end, rounded, stack_of_host
 from kernel.patching import Texts
-from kernel.reply import Program
+from kernel.reply import SCRATCH, Program
 from kernel.robust import forget as forget_robust_list
 from kernel.signals.state import SIGCHLD
 
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
     from kernel.process import Process
     from kernel.task import Task
 
-_PAGE = 4096
 _SCRIPT_DEPTH = 5  # Linux: BINPRM_MAX_RECURSION
 _SHEBANG_MAX = 256
 _ARG_MAX_BYTES = 2 << 20
 _PROT = {0: 0, 1: 4, 2: 2, 3: 6, 4: 1, 5: 5, 6: 3, 7: 7}  # PF_* bits -> PROT_* bits
 _PRIVATE_FIXED_ANON = 0x32
+_LEAST_STACK = 8 << 20
+_ZEROS = 16 << 10  # how many are written at once
 _AT = {
     "NULL": 0, "PHDR": 3, "PHENT": 4, "PHNUM": 5, "PAGESZ": 6, "BASE": 7, "FLAGS": 8, "ENTRY": 9,
     "UID": 11, "EUID": 12, "GID": 13, "EGID": 14, "PLATFORM": 15, "HWCAP": 16, "CLKTCK": 17,
@@ -204,7 +207,8 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     fixed_low = parsed.kind == elf.ET_EXEC and parsed.low < LOW_END and parsed.high > JUMP_TABLE
     if not fixed_low:
         process.container.translations.begin(task, program)
-    bias = 0 if parsed.kind == elf.ET_EXEC else _random_page(task.isa.program_base, 28)
+    page = process.container.page_size
+    bias = 0 if parsed.kind == elf.ET_EXEC else _random_page(task.isa.program_base, 28, page)
     high = _map(task, program, image.executable, parsed, bias)
     entry = parsed.entry + bias
     base = 0
@@ -212,20 +216,22 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
         await task.run(program)
         program = Program()
         loader = image.interpreter.parse(task.isa.elf_machine)
-        base = 0 if loader.kind == elf.ET_EXEC else _random_page(0x7D00_0000_0000, 28)
+        base = 0 if loader.kind == elf.ET_EXEC else _random_page(0x7D00_0000_0000, 28, page)
         _map(task, program, image.interpreter, loader, base)
         entry = loader.entry + base
     if parsed.kind == elf.ET_EXEC and high <= LOW_END:
         high = LOW_END
-    process.brk_start = process.brk_end = high + (random.getrandbits(13) << 12)
+    process.brk_start = process.brk_end = _random_page(rounded(high, page), 13, page)
     auxv = {_AT[name]: host_auxv[_AT[name]] for name in _FROM_HOST if _AT[name] in host_auxv}
     who = image.credentials
     auxv |= {
-        _AT["PAGESZ"]: _PAGE, _AT["PHDR"]: parsed.program_headers + bias, _AT["PHENT"]: 56,
+        _AT["PAGESZ"]: page, _AT["PHDR"]: parsed.program_headers + bias, _AT["PHENT"]: 56,
         _AT["PHNUM"]: parsed.header_count, _AT["BASE"]: base, _AT["FLAGS"]: 0,
         _AT["ENTRY"]: parsed.entry + bias, _AT["UID"]: who.uid, _AT["EUID"]: who.euid,
         _AT["GID"]: who.gid, _AT["EGID"]: who.egid, _AT["SECURE"]: int(image.secure),
     }  # fmt: skip
+    if process.container.larger_pages:
+        stack_top = await _own_stack(task, program, stack_top)
     sp, stack = _stack(image, auxv, stack_top, task.isa.uname)
     process.auxv = stack[1]
     process.stack_at = sp
@@ -236,8 +242,8 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     return last
 
 
-def _random_page(base: int, bits: int) -> int:
-    return base + (random.getrandbits(bits) << 12)
+def _random_page(base: int, bits: int, page: int) -> int:
+    return rounded(base + (random.getrandbits(bits) << 12), page)
 
 
 def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: int) -> int:
@@ -247,32 +253,78 @@ def _map(task: Task, program: Program, file: Executable, parsed: elf.Elf, bias: 
     """
     nr = task.abi.numbers
     texts = task.process.container.translations
-    room = (parsed.high + bias + _PAGE - 1) & -_PAGE
+    page = task.process.container.page_size
+    room = rounded(parsed.high + bias, page)
     fd = task.process.channel.give(task, program, os.dup(file.fd), True)
     for segment in parsed.segments:
-        start = (segment.address + bias) & -_PAGE
+        start = (segment.address + bias) & -page
         if STUB_BASE - (1 << 32) <= start <= STUB_BASE + (1 << 32):
             raise LinuxError(errno.ENOEXEC)
-        skew = segment.address & (_PAGE - 1)
+        skew = segment.address % page
         prot = _PROT[segment.flags & 7]
         file_end = segment.address + bias + segment.file_size
         memory_end = segment.address + bias + segment.memory_size
         page_end = start
         if segment.file_size:
-            length = segment.file_size + skew
             offset = segment.offset - skew
-            page_end = (file_end + _PAGE - 1) & -_PAGE
-            room = texts.map_segment(
-                task, program, (fd, file.fd), (start, length, offset), prot, room
-            )
-            if memory_end > file_end and prot & 2 and page_end > file_end:
-                program.copy_out(file_end, bytes(page_end - file_end))
+            if offset % page:  # laid out for smaller pages: fatal, as with Linux's elf_map
+                raise LinuxError(errno.EINVAL)
+            page_end = rounded(file_end, page)
+            where = (start, page_end - start, offset)
+            room = texts.map_segment(task, program, (fd, file.fd), where, prot, room)
+            held = _map_zeros(task, program, file, where, prot)
+            if memory_end > file_end and prot & 2 and held > file_end:
+                _zero(program, file_end, held - file_end)
         if memory_end > page_end:
             length = memory_end - page_end
             granted = texts.granted(task.process, page_end, length, prot)
             program.do(nr["mmap"], page_end, length, granted, _PRIVATE_FIXED_ANON, (1 << 64) - 1, 0)
     program.do(nr["close"], fd)
     return room
+
+
+def _map_zeros(
+    task: Task, program: Program, file: Executable, where: tuple[int, int, int], prot: int
+) -> int:
+    """Map the end of the file's last page where the host's own pages end earlier.
+
+    Returns how far the file itself is mapped.
+    """
+    start, length, offset = where
+    if not task.process.container.larger_pages:
+        return start + length
+    size = os.fstat(file.fd).st_size
+    first, end = past_end(offset, length, size, task.process.container.page_size, HOST_PAGE)
+    if first >= end:
+        return start + length
+    granted = task.process.container.translations.granted(
+        task.process, start + first, end - first, prot
+    )
+    mmap = task.abi.numbers["mmap"]
+    program.do(mmap, start + first, end - first, granted, _PRIVATE_FIXED_ANON, (1 << 64) - 1, 0)
+    return start + first
+
+
+def _zero(program: Program, address: int, length: int) -> None:
+    """Clear memory, all of it from the same few zeros."""
+    zeros = program.store(bytes(min(length, _ZEROS)))
+    for at in range(address, address + length, _ZEROS):
+        count = min(_ZEROS, address + length - at)
+        program.op(Op.COPY_OUT, at, zeros, count, flags=Op.CHECKED, register=SCRATCH)
+
+
+async def _own_stack(task: Task, program: Program, host_top: int) -> int:
+    """A stack of whole pages in place of the host's, and a page below it; its end."""
+    page = task.process.container.page_size
+    nr = task.abi.numbers
+    limit = task.process.limits[STACK][0]
+    size = rounded(max(_LEAST_STACK, limit) if limit != INFINITY else _LEAST_STACK, page)
+    start = page + await hold(task, 0, page + size, page)
+    program.do(nr["mmap"], start, size, 3, _PRIVATE_FIXED_ANON, NO_FD, 0)
+    old = stack_of_host(task.process, host_top)
+    if old is not None:
+        program.do(nr["munmap"], old[0], old[1] - old[0])
+    return start + size
 
 
 def _stack(

@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from kernel.host.profiles import HOST_PAGE
+
 if TYPE_CHECKING:
     from kernel.container import Container
     from kernel.process import Process
 
 _INTERVAL_S = 0.05
-_PAGE = 4096
 _SIGKILL = 9
 
 
@@ -58,7 +59,7 @@ def _resident_bytes(process: Process) -> int:
         contextlib.suppress(OSError, ValueError, IndexError),
         open(f"/proc/{process.host_pid}/statm", "rb") as file,
     ):
-        return int(file.read().split()[1]) * _PAGE
+        return int(file.read().split()[1]) * HOST_PAGE
     return 0
 
 

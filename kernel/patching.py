@@ -30,7 +30,6 @@ _MAP_PRIVATE, _MAP_ANONYMOUS = 2, 0x20
 _PROT_WRITE, _PROT_EXEC = 2, 4
 _READ_EXEC, _READ_WRITE = 5, 3
 _NO_FD = (1 << 64) - 1
-_PAGE = 4096
 _TRAPS, _TRAP_LOG = Slot.TRAPS // 8, Slot.TRAP_LOG // 8
 _FLUSH_DELAY_S = 0.05
 _KEPT_FILES = 256
@@ -189,7 +188,7 @@ class Translations(Untouched):
     ) -> Answer:
         """mmap(2) of executable file pages: as asked, then patched text over it."""
         shared = not flags & _MAP_PRIVATE
-        if flags & _MAP_ANONYMOUS or prot & _PROT_WRITE or shared or off % _PAGE:
+        if flags & _MAP_ANONYMOUS or prot & _PROT_WRITE or shared:
             return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
         start = await task.hostcall("mmap", addr, length, prot, flags, fd, off)
         taken = await task.take_fd(fd)

@@ -29,7 +29,6 @@ from kernel.text_mapping import READ_EXEC, call, map_copy, reserve, scanned
 from kernel.texts import (
     IN_STUB,
     MAP_PRIVATE_FIXED,
-    PAGE,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
@@ -106,13 +105,18 @@ class Scanner:
     shares = False  # one process's look would not hold for the others' writes
 
     def __init__(
-        self, stub: StubImage, cache: str | os.PathLike[str] | None, *, strict: bool = False
+        self,
+        stub: StubImage,
+        cache: str | os.PathLike[str] | None,
+        page: int,
+        *,
+        strict: bool = False,
     ) -> None:
-        """`cache`: the translation cache's directory. `strict`: codegen.svc_patch."""
+        """`cache`: the translation cache's directory. `page`, `strict`: codegen.svc_texts."""
         entries = Entries(
             stub.symbols["entry"], stub.symbols["set_tls"], stub.symbols.get("use_x18", 0)
         )
-        self.store = TextStore(cache, entries, strict=strict)
+        self.store = TextStore(cache, entries, page, strict=strict)
         self._rule = WriteOrExecute(self.store)
         self.interruptions = Trampolines(stub, entries, self._rule)
 
@@ -174,7 +178,7 @@ class Scanner:
             copy = self.store.at(text, area - address)
         except UnreachableError:
             raise LinuxError(refusal) from None
-        map_copy(task, program, os.dup(copy.fd), address, text.size, area, text.sites)
+        map_copy(task, program, os.dup(copy.fd), address, text.size, area, text.sites, text.page)
 
     def _looked_at(self, process: Process, address: int, text: Text, prot: int) -> None:
         pages = Pages(prot & 7, True)
@@ -184,7 +188,7 @@ class Scanner:
         """Not executable yet; what was asked is remembered."""
         if not prot & PROT_EXEC:
             return prot
-        scanned(process).asked(start, start + length + -length % PAGE, prot, False)
+        scanned(process).asked(start, start + length + -length % self.store.page, prot, False)
         return prot & ~PROT_EXEC | PROT_READ
 
     async def mmap(
@@ -252,14 +256,13 @@ class Scanner:
             keep_out = (
                 min(keep_out[0], address + image[0]), max(keep_out[1], address + image[1])
             )  # fmt: skip
-        size = svc_patch.area_size(text.sites)
         usual = address + usual_distance(text)
-        hints = (usual, keep_out[1], keep_out[0] - size)
-        return await reserve(task, address, text.sites, keep_out, dict.fromkeys(hints))
+        hints = dict.fromkeys((usual, keep_out[1], keep_out[0] - text.area_size))
+        return await reserve(task, address, text.sites, keep_out, hints, text.page)
 
     async def mprotect(self, task: Task, start: int, length: int, prot: int) -> Answer:
         """mprotect(2): pages become executable after a look."""
-        if prot & PROT_EXEC and start % PAGE == 0 and length:
+        if prot & PROT_EXEC and start % self.store.page == 0 and length:
             return await self._rule.protect(task, start, length, prot)
         self.unmapped(task.process, start, length)
         return Reply.hostcall("mprotect", start, length, prot)
@@ -267,7 +270,7 @@ class Scanner:
     def unmapped(self, process: Process, start: int, length: int) -> None:
         """Forget what is known of a range."""
         memory = scanned(process)
-        end = start + length + -length % PAGE
+        end = start + length + -length % self.store.page
         memory.pages.clear(start, end)
         memory.areas.clear(start, end)
 

@@ -43,7 +43,12 @@ async def call(task: Task, name: str, *args: int) -> int:
 
 
 async def reserve(
-    task: Task, text: int, sites: Sequence[Site], keep_out: tuple[int, int], hints: Iterable[int]
+    task: Task,
+    text: int,
+    sites: Sequence[Site],
+    keep_out: tuple[int, int],
+    hints: Iterable[int],
+    page: int,
 ) -> int:
     """Find room for the trampolines of `text` and hold it; its address. LinuxError(ENOMEM).
 
@@ -51,27 +56,34 @@ async def reserve(
     else anywhere within reach. Hints and not MAP_FIXED_NOREPLACE: emulators know that flag only of
     late. `keep_out`: addresses that the file's other segments will replace.
     """
-    size = svc_patch.area_size(sites)
+    size = svc_patch.area_size(sites, page)
     around = (text + step for n in range(1, 8) for step in (n * _STEP, -n * _STEP))
     for hint in (*hints, 0, *around):
         if hint < 0:
             continue
         got = await call(task, "mmap", hint, size, 0, _RESERVED, _NO_FD, 0)
         apart = got + size <= keep_out[0] or got >= keep_out[1]
-        if apart and svc_patch.reaches(sites, got - text):
+        if apart and got % page == 0 and svc_patch.reaches(sites, got - text):
             return got
         await call(task, "munmap", got, size)
     raise LinuxError(errno.ENOMEM)
 
 
 def map_copy(
-    task: Task, program: Program, fd: int, text: int, size: int, area: int, sites: Sequence[Site]
+    task: Task,
+    program: Program,
+    fd: int,
+    text: int,
+    size: int,
+    area: int,
+    sites: Sequence[Site],
+    page: int,
 ) -> None:
     """Append: map `fd` (closed here), which holds text and trampolines, and remember these."""
     nr = task.abi.numbers
     got = task.process.channel.give(task, program, fd, True)
     if sites:
-        area_size = svc_patch.area_size(sites)
+        area_size = svc_patch.area_size(sites, page)
         program.do(nr["mmap"], area, area_size, READ_EXEC, MAP_PRIVATE_FIXED, got, size)
         scanned(task.process).areas.set(area, area + area_size, Area(area, text, sites))
     program.do(nr["mmap"], text, size, READ_EXEC, MAP_PRIVATE_FIXED, got, 0)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from kernel.reply import Answer, Program
     from kernel.task import Task
 
-PAGE = 4096
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MAP_PRIVATE_FIXED = 0x12
 

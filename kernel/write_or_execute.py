@@ -23,7 +23,7 @@ from kernel.reply import Program
 from kernel.scanned import Pages, Scanned
 from kernel.signals.state import SIGSEGV
 from kernel.text_mapping import READ_EXEC, call, map_copy, reserve, scanned
-from kernel.texts import GUESTS, PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, REPEAT, Outcome
+from kernel.texts import GUESTS, PROT_EXEC, PROT_READ, PROT_WRITE, REPEAT, Outcome
 
 if TYPE_CHECKING:
     from kernel.task import Task
@@ -40,14 +40,15 @@ class WriteOrExecute:
 
     def __init__(self, store: TextStore) -> None:
         self._store = store
+        self._page = store.page
 
     async def protect(self, task: Task, start: int, length: int, prot: int) -> int:
         """mprotect(2) with PROT_EXEC. LinuxError as the host says."""
-        end = start + length + -length % PAGE
+        end = start + length + -length % self._page
         memory = scanned(task.process)
         async with memory.turn:
             await call(task, "mprotect", start, length, prot & ~PROT_EXEC | PROT_READ)
-            first = max(start - _GROWTH, PAGE) if prot & _PROT_GROWSDOWN else start
+            first = max(start - _GROWTH, self._page) if prot & _PROT_GROWSDOWN else start
             memory.asked(first, end, prot, False)
             if not prot & PROT_WRITE and length <= _AT_ONCE:
                 try:
@@ -73,7 +74,8 @@ class WriteOrExecute:
         if found is None:
             return GUESTS
         first, last, pages = found
-        page = address & -PAGE
+        size = self._page
+        page = address & -size
         executing = address == pc
         if executing is pages.executable and (executing or pages.writable):
             # As it should be: another thread was faster, or else the guest has a hand in it.
@@ -83,18 +85,18 @@ class WriteOrExecute:
             return REPEAT
         memory.repeated.pop(task.tid, None)
         if executing:
-            start, end = page, page + PAGE
+            start, end = page, page + size
             if pages.writable:
-                await call(task, "mprotect", start, PAGE, PROT_READ)
+                await call(task, "mprotect", start, size, PROT_READ)
             else:
                 start = max(first, address & -_AT_ONCE)
                 end = min(last, start + _AT_ONCE)
             await self._make_executable(task, memory, start, end)
             return REPEAT
-        if not (pages.writable and pages.executable) or page == pc & -PAGE:
+        if not (pages.writable and pages.executable) or page == pc & -size:
             return GUESTS
-        await call(task, "mprotect", page, PAGE, _READ_WRITE)
-        memory.pages.set(page, page + PAGE, Pages(pages.prot, False))
+        await call(task, "mprotect", page, size, _READ_WRITE)
+        memory.pages.set(page, page + size, Pages(pages.prot, False))
         return REPEAT
 
     async def _make_executable(self, task: Task, memory: Scanned, start: int, end: int) -> None:
@@ -106,12 +108,12 @@ class WriteOrExecute:
             area = end
             if sites:
                 whole = memory.pages.at(start) or (start, end)
-                near = (whole[1], whole[0] - svc_patch.area_size(sites))
-                area = await reserve(task, start, sites, (start, end), near)
-            patched = svc_patch.patch(code, sites, area - start, self._store.entries)
+                near = (whole[1], whole[0] - svc_patch.area_size(sites, self._page))
+                area = await reserve(task, start, sites, (start, end), near, self._page)
+            patched = svc_patch.patch(code, sites, area - start, self._store.entries, self._page)
             program = Program()
             copy = sealed_file(patched.text + patched.area)
-            map_copy(task, program, copy, start, size, area, sites)
+            map_copy(task, program, copy, start, size, area, sites, self._page)
             await task.run(program)
         else:
             await call(task, "mprotect", start, size, READ_EXEC)

@@ -27,7 +27,7 @@ import msgpack
 import tables
 from codegen.cache import TranslationCache
 from codegen.image import StubImage, build_stub, encodings
-from codegen.variant import ORDINARY, Variant
+from codegen.variant import ORDINARY
 from kernel import session
 from kernel.fs import tmpfs
 from kernel.host import engines
@@ -144,7 +144,7 @@ class Zygote:
         if found is None:
             abi = tables.load(isa)
             engine = engines.find(isa)
-            variant = Variant(engine.profile.reserved_x18) if engine is not None else ORDINARY
+            variant = engine.variant if engine is not None else ORDINARY
             parts = isa, abi.numbers, rows(abi), Path(directory), variant
             if not encodings(isa, Path(directory)).exists():
                 _run_apart(partial(build_stub, *parts))

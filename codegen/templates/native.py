@@ -63,6 +63,13 @@ NATIVE: dict[str, str] = {
     **{name: name for name in IDENTITIES},
 }  # fmt: skip
 
+# Of these, the calls that count in pages: addresses, lengths, F_SETPIPE_SZ.
+PAGED = frozenset(
+    {
+        "mmap", "munmap", "mprotect", "mremap", "madvise", "msync", "mincore", "mlock", "munlock",
+        "fcntl",
+    }
+)  # fmt: skip
 
 # Calls the stub turns into another one before it posts them.
 REWRITTEN: dict[str, str] = {"newfstatat": "newfstatat"}

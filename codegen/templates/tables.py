@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
 from codegen.asm.assembler import Assembler, Label
 from codegen.layout import Op
-from codegen.templates.native import NATIVE, REWRITTEN
+from codegen.templates.native import NATIVE, PAGED, REWRITTEN
 from codegen.templates.rows import ROW_SIZE, Row, pack
+from codegen.variant import Variant
 
 TABLE_SIZE = 512  # system call numbers the dispatch and marshal tables cover
 _OPS = {
@@ -33,16 +34,22 @@ class Stub(Protocol):
         """Give the label `name` the present position."""
 
 
-def emit(s: Stub, numbers: Mapping[str, int], rows: Sequence[Row], filler: bytes) -> None:
+def emit(
+    s: Stub,
+    numbers: Mapping[str, int],
+    rows: Sequence[Row],
+    filler: bytes,
+    variant: Variant,
+) -> None:
     """Everything that follows the stub's code; `filler` pads."""
-    _dispatch(s, numbers, filler)
+    _dispatch(s, numbers, PAGED if variant.kernel_pages else frozenset(), filler)
     _ops(s, filler)
     _marshal(s, rows, filler)
 
 
-def _dispatch(s: Stub, numbers: Mapping[str, int], filler: bytes) -> None:
-    """One pointer a number; unknown numbers go to the kernel."""
-    entries = NATIVE | REWRITTEN
+def _dispatch(s: Stub, numbers: Mapping[str, int], slow: Set[str], filler: bytes) -> None:
+    """One pointer a number; unknown numbers and those of `slow` go to the kernel."""
+    entries = {name: label for name, label in (NATIVE | REWRITTEN).items() if name not in slow}
     by_number = {numbers[name]: label for name, label in entries.items() if name in numbers}
     s.a.align(8, filler)
     s.bind("dispatch_table")

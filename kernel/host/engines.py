@@ -18,6 +18,7 @@ from typing import Literal
 
 import tables
 from codegen.layout import KICK_SIGNAL
+from codegen.variant import Variant
 from kernel.host import profiles
 from kernel.host.profiles import HostProfile
 
@@ -54,6 +55,16 @@ class Engine:
     def is_own(self, start: int, name: bytes) -> bool:
         """Is a mapping of a guest process the emulator's own memory? Guests do not see it."""
         return self.emulator is not None and (start >= _EMULATOR_MEMORY or name == b"[heap]")
+
+    @property
+    def larger_pages(self) -> bool:
+        """Do guests see larger pages than the host has? The kernel then sees to every mapping."""
+        return self.profile.page_size != profiles.HOST_PAGE
+
+    @property
+    def variant(self) -> Variant:
+        """The stub that guests need."""
+        return Variant(self.profile.reserved_x18, self.larger_pages)
 
     @property
     def environment(self) -> dict[str, str]:

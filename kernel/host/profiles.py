@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
+HOST_PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes, whatever the guests see
 _VARIABLE = "DDOCK_HOST_PROFILE"
 
 
@@ -23,7 +25,7 @@ class HostProfile:
 
 def own() -> HostProfile:
     """This host."""
-    return HostProfile("linux", os.sysconf("SC_PAGE_SIZE"), False)
+    return HostProfile("linux", HOST_PAGE, False)
 
 
 _EMULATED = {

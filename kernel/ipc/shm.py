@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from kernel.errors import LinuxError
 from kernel.ipc.objects import Object, Registry
+from kernel.pages import rounded
 
 if TYPE_CHECKING:
     from kernel.container import Container
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from kernel.process import Process
     from kernel.task import Task
 
-PAGE: Final = 4096
 SHMMAX: Final = (1 << 64) - 1 - (1 << 24)
 SHMMNI: Final = 4096
 SHM_DEST: Final = 0o1000
@@ -34,7 +34,9 @@ _LARGEST: Final = 1 << 46
 class Segment(Object):
     """A segment; `fd` is its memory."""
 
-    def __init__(self, key: int, mode: int, who: Credentials, size: int, pid: int) -> None:
+    def __init__(
+        self, key: int, mode: int, who: Credentials, size: int, pid: int, page: int
+    ) -> None:
         super().__init__(key, mode, who)
         self.size = size
         self.creator_pid = pid
@@ -44,7 +46,7 @@ class Segment(Object):
         self.locked = False
         try:
             self.fd = os.memfd_create(f"SYSV{key & 0xFFFFFFFF:08x}", os.MFD_CLOEXEC)
-            os.ftruncate(self.fd, (size + PAGE - 1) & -PAGE)
+            os.ftruncate(self.fd, rounded(size, page))
         except OSError as error:
             raise LinuxError(error.errno or errno.ENOMEM) from None
         self.inode = os.fstat(self.fd).st_ino
@@ -79,7 +81,10 @@ class Segments:
             raise LinuxError(errno.EINVAL)
         if flags & _SHM_HUGETLB or size > _LARGEST:
             raise LinuxError(errno.ENOMEM)
-        return self.registry.add(Segment(key, flags, task.credentials, size, task.process.pid))
+        page = task.process.container.page_size
+        return self.registry.add(
+            Segment(key, flags, task.credentials, size, task.process.pid, page)
+        )
 
     def find(self, task: Task, identifier: int) -> Segment:
         """By identifier; a removed segment lives while it is attached. EINVAL."""

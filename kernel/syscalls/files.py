@@ -36,6 +36,7 @@ from kernel.fs.overlay import OverlayFs, OverlayNode
 from kernel.fs.permissions import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 from kernel.host.linux_fs import RESOLVE_CACHED
 from kernel.isa.openflags import O_LARGEFILE
+from kernel.pages import rounded
 from kernel.reply import Answer, DescriptorReply, Program, Reply
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task
@@ -49,6 +50,7 @@ _FLOCK = struct.Struct("<hh4xqqi4x")
 _OPEN2_FLAGS = 0o37777777  # everything open(2) knows
 _RESOLVE_KNOWN = 0x3F
 _F_UNLCK = 2
+_F_SETPIPE_SZ = 1031
 _TIOCSCTTY = 0x540E
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 5, 1030
 F_SETOWN, F_GETOWN = 8, 9
@@ -360,6 +362,9 @@ async def fcntl(task: Task, fd: Fd, cmd: UInt, arg: ULong) -> Answer:
     if cmd in _NO_HOST:
         await task.hostcall("fcntl", fd, F_GETFD, 0)  # EBADF if there is no such descriptor
         return _owner_command(task, fd, cmd, arg)
+    if cmd == _F_SETPIPE_SZ and task.process.container.larger_pages:
+        size = rounded(arg, task.process.container.page_size)
+        return Reply.hostcall("fcntl", fd, cmd, size) if size >> 31 == 0 else -errno.EINVAL
     if file is None:
         return _native(task)
     if cmd == F_GETFL:

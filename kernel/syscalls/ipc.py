@@ -13,8 +13,10 @@ from kernel.errors import LinuxError
 from kernel.ipc import msg, sem, shm
 from kernel.ipc.namespace import ipc_of
 from kernel.ipc.objects import IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, READ, WRITE, Object
+from kernel.pages import MAP_FIXED, MAP_FIXED_NOREPLACE, hold, rounded
 from kernel.reply import Program, Reply
 from kernel.syscalls.declare import Restart, syscall
+from kernel.text_mapping import call
 
 if TYPE_CHECKING:
     from kernel.reply import Answer
@@ -26,7 +28,7 @@ _GETPID, _GETVAL, _GETALL, _GETNCNT, _GETZCNT, _SETVAL, _SETALL = range(11, 18)
 _SEM_STAT, _SEM_INFO, _SEM_STAT_ANY = 18, 19, 20
 _MSG_STAT, _MSG_INFO, _MSG_STAT_ANY = 11, 12, 13
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
-_MAP_SHARED, _MAP_FIXED, _MAP_FIXED_NOREPLACE = 1, 0x10, 0x100000
+_MAP_SHARED = 1
 
 
 async def _set_owner(task: Task, target: Object, struct_name: str, prefix: str, buf: int) -> bytes:
@@ -52,13 +54,15 @@ def shmget(task: Task, key: Int, size: Size, flags: Flags) -> int:
 async def shmat(task: Task, shmid: Int, shmaddr: Pointer, shmflg: Int) -> Answer:
     """shmat(2): the guest maps the segment's memory itself."""
     segment = ipc_of(task).segments.find(task, shmid)
+    container = task.process.container
+    page = container.page_size
     address, fixed = shmaddr, 0
     if address:
-        if address % shm.PAGE:
+        if address % page:
             if not shmflg & _SHM_RND:
                 return -errno.EINVAL
-            address -= address % shm.PAGE
-        fixed = _MAP_FIXED if shmflg & _SHM_REMAP else _MAP_FIXED_NOREPLACE
+            address -= address % page
+        fixed = MAP_FIXED if shmflg & _SHM_REMAP else MAP_FIXED_NOREPLACE
     elif shmflg & _SHM_REMAP:
         return -errno.EINVAL
     want, protection = READ, _PROT_READ
@@ -66,12 +70,16 @@ async def shmat(task: Task, shmid: Int, shmaddr: Pointer, shmflg: Int) -> Answer
         want |= WRITE
         protection |= _PROT_WRITE
     if shmflg & _SHM_EXEC:
-        if not task.process.container.translations.shares:
+        if not container.translations.shares:
             return -errno.EACCES
         want |= 1
         protection |= _PROT_EXEC
     segment.check(task.credentials, want)
-    size = (segment.size + shm.PAGE - 1) & -shm.PAGE
+    size = rounded(segment.size, page)
+    held = container.larger_pages and not fixed
+    if held:
+        address = await hold(task, 0, size, page)
+        fixed = MAP_FIXED
     numbers = task.abi.numbers
     program = Program()
     fd = task.process.channel.give(task, program, shm.duplicate(segment, shmflg), True)
@@ -82,6 +90,8 @@ async def shmat(task: Task, shmid: Int, shmaddr: Pointer, shmflg: Int) -> Answer
     await task.run(program)
     result = task.result(int(mapped))
     if -4096 < result < 0:
+        if held:
+            await call(task, "munmap", address, size)
         return -errno.EINVAL if result == -errno.EEXIST else result
     segment.attached = int(time.time())
     segment.last_pid = task.process.pid
@@ -103,12 +113,13 @@ async def shmdt(task: Task, shmaddr: Pointer) -> Answer:
 
 def _shm_info(task: Task, cmd: int, buf: int) -> Answer:
     registry = ipc_of(task).segments.registry
+    page = task.process.container.page_size
     if cmd == IPC_INFO:
         packed = task.abi.structs["shminfo64"].pack(
             shmmax=shm.SHMMAX, shmmin=1, shmmni=shm.SHMMNI, shmseg=shm.SHMMNI, shmall=shm.SHMMAX
         )
     else:
-        pages = sum((s.size + shm.PAGE - 1) // shm.PAGE for s in registry.objects.values())
+        pages = sum(rounded(s.size, page) // page for s in registry.objects.values())
         packed = task.abi.structs["shm_info"].pack(used_ids=len(registry.objects), shm_tot=pages)
     return Reply.out(registry.highest, (buf, packed))
 

@@ -66,7 +66,7 @@ def test_a_scan_agrees_with_a_look_at_every_word(strict: bool) -> None:
 
 
 def test_a_trampoline_reads_as_its_contract_says() -> None:
-    patched = patch(words(NOP, MSR | 7), [Site(4, 7)], 0x1000, ENTRIES)
+    patched = patch(words(NOP, MSR | 7), [Site(4, 7)], 0x1000, ENTRIES, PAGE)
     decoder = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
     text = [f"{i.mnemonic} {i.op_str}" for i in decoder.disasm(patched.text, 0)]
     assert text == ["nop ", "b #0x1000"]
@@ -78,11 +78,11 @@ def test_a_trampoline_reads_as_its_contract_says() -> None:
         "b #8",
     ]
     assert struct.unpack_from("<IQ", patched.area, Trampoline.REGISTER) == (7, ENTRIES.set_tls)
-    assert len(patched.area) == PAGE == area_size([Site(4, 7)])
+    assert len(patched.area) == PAGE == area_size([Site(4, 7)], PAGE)
 
 
 def test_text_without_sites_needs_no_area() -> None:
-    assert patch(words(NOP), [], 1 << 40, ENTRIES) == (words(NOP), b"")
+    assert patch(words(NOP), [], 1 << 40, ENTRIES, PAGE) == (words(NOP), b"")
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_an_area_lies_within_reach(site: int, distance: int, fits: bool) -> None
 
 def test_an_area_out_of_reach_is_refused() -> None:
     with pytest.raises(UnreachableError):
-        patch(words(SVC), [Site(0, None)], REACH, ENTRIES)
+        patch(words(SVC), [Site(0, None)], REACH, ENTRIES, PAGE)
 
 
 @pytest.mark.parametrize("distance", [REACH - 12, -REACH])
 def test_branches_lead_where_they_should_at_the_limits(distance: int) -> None:
-    patched = patch(words(SVC), [Site(0, None)], distance, ENTRIES)
+    patched = patch(words(SVC), [Site(0, None)], distance, ENTRIES, PAGE)
     there, back = (
         struct.unpack("<I", patched.text)[0],
         struct.unpack_from("<I", patched.area, 16)[0],
@@ -127,7 +127,7 @@ class Machine:
 
     def __init__(self, code: bytes, distance: int) -> None:
         self.uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
-        patched = patch(code, find_sites(code), distance, ENTRIES)
+        patched = patch(code, find_sites(code), distance, ENTRIES, PAGE)
         for base in (TEXT, TEXT + distance, SLOT, STUB):
             self.uc.mem_map(base & -PAGE, 2 * PAGE)
         self.uc.mem_map(STACK - PAGE, PAGE)

@@ -60,5 +60,5 @@ def build(
     boot.boot(s)
     s.bind("empty_string")
     s.a.set_bytes(bytes(8), '.asciz ""')
-    tables.emit(s, numbers, rows, b"\0")
+    tables.emit(s, numbers, rows, b"\0", variant)
     return s

@@ -19,7 +19,7 @@ def build(
     numbers: Mapping[str, int],
     rows: Sequence[post.Row],
     memo: Memo,
-    variant: Variant = ORDINARY,  # noqa: ARG001 - nothing differs on x86_64
+    variant: Variant = ORDINARY,
 ) -> Stub:
     """The whole stub, laid out at TEXT_START; `finish()` of its assembler gives the bytes."""
     s = Stub(AsmX86(TEXT_START, memo))
@@ -44,5 +44,5 @@ def build(
     boot.boot(s)
     s.bind("empty_string")
     s.a.set_bytes(bytes(8), '.asciz ""')
-    tables.emit(s, numbers, rows, b"\xcc")
+    tables.emit(s, numbers, rows, b"\xcc", variant)
     return s

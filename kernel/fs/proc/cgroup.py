@@ -9,12 +9,12 @@ from kernel.fs.node import Node
 from kernel.fs.proc import host
 from kernel.fs.proc.system import Maker
 from kernel.fs.synthetic import Directory, SyntheticFs, fill
+from kernel.host.profiles import HOST_PAGE
 
 if TYPE_CHECKING:
     from kernel.task import Task
 
 _TICK_US: Final = 10**6 // os.sysconf("SC_CLK_TCK")
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PRESSURE: Final = (
     b"some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
     b"full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
@@ -53,7 +53,7 @@ def _memory(task: Task) -> int:
     for process in task.process.container.pids.values():
         fields = host.read_of(process, b"statm").split()
         if len(fields) > 2:
-            total += (int(fields[1]) - int(fields[2])) * _PAGE
+            total += (int(fields[1]) - int(fields[2])) * HOST_PAGE
     return total
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STUB: Final = range(0x6800_0000_0000, 0x6801_0000_0000)
 LOW_TABLES: Final = range(0x050F_0000, 0x0516_0000)
 COPY: Final = b"/memfd:" + MEMFD_NAME.encode()  # of text, made by the kernel
+_PAGE_SIZE = re.compile(rb"(?m)^(KernelPageSize: *|MMUPageSize: *)\d+ kB$")
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)")
 
 
@@ -32,7 +33,10 @@ def maps(process: Process) -> bytes:
 
 def smaps(process: Process) -> bytes:
     """/proc/PID/smaps."""
-    return b"".join(line + details for line, details in _mappings(process, b"smaps"))
+    text = b"".join(line + details for line, details in _mappings(process, b"smaps"))
+    if process.container.larger_pages:
+        text = _PAGE_SIZE.sub(rb"\g<1>%d kB" % (process.container.page_size >> 10), text)
+    return text
 
 
 def smaps_rollup(process: Process) -> bytes:
@@ -60,13 +64,21 @@ def _mappings(process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
     header = b""
     details: list[bytes] = []
     before = (0, 0, b"", b"")  # end, next file offset, device and inode, path of the last mapping
+    skipped = False  # the details are of a mapping that is not shown by itself
     lines = host.read_of(process, name).splitlines(keepends=True)
     headers = {int(match[1], 16): match for match in map(_LINE.match, lines) if match}
     for line in lines:
         match = _LINE.match(line)
         if match is None:
-            details.append(line)
+            if not skipped:
+                details.append(line)
             continue
+        if header and _continues(process, match, before):
+            header = header.replace(b"-%s " % match[1], b"-%s " % match[2], 1)
+            before = (int(match[2], 16), *before[1:])
+            skipped = True
+            continue
+        skipped = False
         if header:
             yield header, b"".join(details)
         header, details = b"", []
@@ -91,6 +103,14 @@ def _mappings(process: Process, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield header, b"".join(details)
 
 
+def _continues(
+    process: Process, match: re.Match[bytes], before: tuple[int, int, bytes, bytes]
+) -> bool:
+    """Whether this is the end of a file's last page, past the host's last page of it."""
+    start = int(match[1], 16)
+    return start % process.container.page_size > 0 and start == before[0] and not match[7]
+
+
 def _continued(
     process: Process, following: re.Match[bytes] | None, size: int
 ) -> tuple[int, bytes, bytes]:
@@ -105,6 +125,8 @@ def _hidden(process: Process, start: int, end: int, name: bytes) -> bool:
     if process.container.engine.is_own(start, name):
         return True
     if start < STUB.stop and end > STUB.start:
+        return True
+    if start % process.container.page_size:  # the emulator's: what guests map lies at whole pages
         return True
     return process.patchable and start < LOW_TABLES.stop and end > LOW_TABLES.start
 

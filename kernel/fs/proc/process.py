@@ -421,7 +421,7 @@ _NODES: Final[dict[bytes, Maker]] = {
     b"smaps": _file(lambda _t, p, _th: memory.smaps(p), private=True),
     b"smaps_rollup": _file(lambda _t, p, _th: memory.smaps_rollup(p), private=True),
     b"stat": _file(lambda _t, p, th: status.stat(p, th), live=True),
-    b"statm": _file(_host(b"statm"), live=True),
+    b"statm": _file(lambda _t, p, th: status.statm(p, th), live=True),
     b"status": _file(lambda _t, p, th: status.status(p, th), live=True),
     b"task": _tasks,
     b"timens_offsets": _file(

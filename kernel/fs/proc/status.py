@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from kernel.fs.devices import slave_index, slave_number
 from kernel.fs.proc import host
+from kernel.host.profiles import HOST_PAGE
 
 if TYPE_CHECKING:
     from kernel.process import Process
@@ -73,12 +74,27 @@ def stat(process: Process, thread: Task | None) -> bytes:
     terminal = container.mounts.terminals.number_of(slave_index(int(fields[4])))
     if terminal is not None and fields[4] != b"0":
         fields[4] = b"%d" % slave_number(terminal)
+    if container.larger_pages:
+        fields[21] = b"%d" % in_pages(process, int(fields[21]))
     if not line:
         fields[17] = b"1"
         start_ns = getattr(process, "start_time_ns", 0)
         fields[19] = b"%d" % (start_ns // _TICK_NS)
         fields[49] = b"%d" % (process.status or 0)
     return b"%d (%s) %s\n" % (pid, comm(process, thread), b" ".join(fields))
+
+
+def statm(process: Process, thread: Task | None) -> bytes:
+    """/proc/PID/statm: seven numbers of pages."""
+    line = host.read_of(process, b"statm", thread)
+    if not process.container.larger_pages:
+        return line
+    return b" ".join(b"%d" % in_pages(process, int(count)) for count in line.split()) + b"\n"
+
+
+def in_pages(process: Process, count: int) -> int:
+    """So many pages of the host's in the guest's."""
+    return count * HOST_PAGE // process.container.page_size
 
 
 def status(process: Process, thread: Task | None) -> bytes:

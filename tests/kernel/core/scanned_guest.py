@@ -69,7 +69,7 @@ class Guest:
         self.results = [0] * 16
         self.entered: list[int] = []
         stub: Any = SimpleNamespace(symbols=SYMBOLS)
-        self.scanner = Scanner(stub, cache, strict=strict)
+        self.scanner = Scanner(stub, cache, PAGE, strict=strict)
         self.slot = SlotMemory(0)
         container = SimpleNamespace(translations=self.scanner)
         self.process: Any = SimpleNamespace(

@@ -74,6 +74,8 @@ class FakeTask:
             signals=Signals(),
         )
         self.process.container = SimpleNamespace(
+            page_size=4096,
+            larger_pages=False,
             mounts=mounts,
             pids={1: self.process},
             by_host_pid={os.getpid(): self.process},

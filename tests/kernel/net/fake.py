@@ -84,7 +84,7 @@ class FakeContainer(SimpleNamespace):
     """A container of fake processes over one directory tree."""
 
     def __init__(self, directory: Path, loopback: str, name: str, mode: str = "bridge") -> None:
-        super().__init__()
+        super().__init__(page_size=4096, larger_pages=False)
         self.network = Network(loopback, name * 12, mode)
         self.ipc: Any = None
         self.pids: dict[int, Any] = {}
