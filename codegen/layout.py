@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 PAGE: Final = 4096
+LARGEST_PAGE: Final = 0x1_0000  # of any host: what needs a protection of its own lies so far apart
 
 # --- the stub's part of the guest's address space (all of it is refused to guest memory calls)
 STUB_BASE: Final = 0x6800_0000_0000  # the stub's ELF: text and read-only data

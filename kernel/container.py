@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, Slot
+from kernel import isa
 from kernel.channel import Stock
 from kernel.clock import Clock
 from kernel.credentials import Credentials
@@ -43,6 +44,7 @@ from kernel.signals.state import (
 from kernel.slot import SlotPool
 from kernel.task import Task, Waiter
 from kernel.texts import Untouched
+from kernel.weak_ring import Ordering, WeakRing
 
 if TYPE_CHECKING:
     from codegen.image import StubImage
@@ -82,6 +84,7 @@ class Container:
     ) -> None:
         self.spec = spec
         self.abi = abi
+        self.isa = isa.of(abi.isa)
         self.stub = stub
         self.engine = engine
         self.page_size = engine.profile.page_size  # as guests see it, bytes
@@ -111,7 +114,7 @@ class Container:
         self.ioctl_handler: Callable[..., Any] | None = None  # network requests (SIOC*)
         self.dispatcher = Dispatcher(self)
         self._reaper = Reaper(self)
-        self.ring = Ring(self.dispatcher.serve, self._reap, engine.host_kick)
+        self.ring = self._make_ring()
         self.channels = Stock(self.ring.later)
         self.slots = SlotPool(SLOT_LIMIT)
         self._retired: list[tuple[SlotMemory, int, int]] = []
@@ -120,6 +123,12 @@ class Container:
         self._on_end = on_end
         self.ended = False
         self.confinement: Callable[[Task], Any] | None = None
+
+    def _make_ring(self) -> Ring:
+        arguments = self.dispatcher.serve, self._reap, self.engine.host_kick
+        if self.engine.kind == "native" and self.isa.weakly_ordered:
+            return WeakRing(*arguments, Ordering(self.stub))
+        return Ring(*arguments)
 
     # -- starting --------------------------------------------------------------------------------
 

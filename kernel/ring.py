@@ -14,8 +14,9 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codegen.layout import (
     BELLS_AWAKE,
@@ -50,8 +51,13 @@ class Ring:
     """A container's ring. `serve(task)` is called for each posted request."""
 
     def __init__(
-        self, serve: Callable[[Task], None], idle: Callable[[], None], kick_signal: int
+        self,
+        serve: Callable[[Task], None],
+        idle: Callable[[], None],
+        kick_signal: int,
+        fence: AbstractContextManager[Any] | None = None,
     ) -> None:
+        """`fence`: entering it orders what is before and what follows; a lock, on most CPUs."""
         self._kick_signal = kick_signal
         self._serve = serve
         self._idle = idle
@@ -60,7 +66,7 @@ class Ring:
         self._bells = mmap.mmap(self.page_fd, PAGE)
         self._words = memoryview(self._bells).cast("I")
         self._tasks: list[Task | None] = []
-        self._fence = threading.Lock()
+        self._fence = fence or threading.Lock()
         self._polls = _POLLS_MAX
         self._next = BELLS_FIRST
         self._scheduled = False

@@ -99,13 +99,14 @@ class Scanned:
 
     pages: RangeMap[Pages] = field(default_factory=RangeMap)
     areas: RangeMap[Area] = field(default_factory=RangeMap)
+    trapped: dict[int, int] = field(default_factory=dict)  # site -> trampoline (kernel.trap_net)
     turn: Turn = field(default_factory=Turn)
     # Faults that another thread's change seemed to have settled: (pc, address) by thread.
     repeated: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def copy(self) -> Scanned:
         """For a forked child."""
-        return Scanned(self.pages.copy(), self.areas.copy())
+        return Scanned(self.pages.copy(), self.areas.copy(), self.trapped.copy())
 
     def asked(self, start: int, end: int, prot: int, executable: bool) -> None:
         """The guest wants `prot` for [start, end)."""

@@ -1,12 +1,15 @@
-"""Executable memory where nothing traps: every page was looked at before it became executable.
+"""Executable memory that is looked at, every page, before it becomes executable.
+
+For engines under which nothing traps, and for instruction sets whose sites are whole words: there
+a filter is the net underneath (kernel.trap_net).
 
 Counterpart of kernel.patching. File text is mapped without PROT_EXEC first, then its code pages are
 replaced by a patched copy (codegen.svc_texts), or made executable if there is nothing to patch; its
 other pages become executable if they are executed (kernel.write_or_execute). Trampolines lie behind
 the image where there is room, else wherever branches reach.
 
-What is mapped before the program, by the host (vDSO) or an emulator, is not looked at: the loader
-must not tell guests of it.
+What is mapped before the program, by the host (vDSO) or an emulator, is not looked at. Where there
+is no filter the loader must not tell guests of it.
 """
 
 from __future__ import annotations
@@ -17,16 +20,17 @@ import os
 from typing import TYPE_CHECKING
 
 from codegen import svc_patch
-from codegen.layout import Trampoline
+from codegen.layout import Slot, Trampoline
 from codegen.svc_patch import Entries, UnreachableError
 from codegen.svc_texts import Text, TextStore, usual_distance
 from kernel.errors import LinuxError
 from kernel.isa import arm64_trampolines
 from kernel.reply import Program, Reply
 from kernel.scanned import Pages
-from kernel.signals.state import SIGBUS, SIGSEGV
+from kernel.signals.state import SIGBUS, SIGSEGV, SIGSYS
 from kernel.text_mapping import READ_EXEC, call, map_copy, reserve, scanned
 from kernel.texts import (
+    GUESTS,
     IN_STUB,
     MAP_PRIVATE_FIXED,
     PROT_EXEC,
@@ -34,6 +38,7 @@ from kernel.texts import (
     PROT_WRITE,
     Outcome,
 )
+from kernel.trap_net import SYS_SECCOMP, TrapNet
 from kernel.write_or_execute import WriteOrExecute
 
 if TYPE_CHECKING:
@@ -49,7 +54,9 @@ _MAP_TYPE, _MAP_PRIVATE, _MAP_ANONYMOUS = 0xF, 2, 0x20
 class Trampolines:
     """Interruptions of threads within trampolines, and faults that are ours to settle."""
 
-    def __init__(self, stub: StubImage, entries: Entries, rule: WriteOrExecute) -> None:
+    def __init__(
+        self, stub: StubImage, entries: Entries, rule: WriteOrExecute, net: TrapNet
+    ) -> None:
         self._entries = entries
         self._saved = {
             stub.symbols[name]: stub.symbols[f"{name}_saved"]
@@ -57,6 +64,7 @@ class Trampolines:
             if name in stub.symbols
         }
         self._rule = rule
+        self._net = net
 
     async def settle(self, task: Task, host: HostFrame) -> None:
         """A thread in a trampoline is before or behind its site."""
@@ -87,6 +95,13 @@ class Trampolines:
         self, task: Task, host: HostFrame, signal: int, code: int, address: int
     ) -> Outcome:
         """A trampoline without a stack enters the stub; pages change between their two states."""
+        if signal == SIGSYS and code == SYS_SECCOMP:
+            try:
+                trampoline = await self._net.way(task, host.instruction_pointer)
+            except LinuxError:
+                return GUESTS
+            host.registers[arm64_trampolines.PC] = trampoline
+            return IN_STUB
         self._settle_body(task, host)
         pc = host.instruction_pointer
         found = scanned(task.process).trampoline(pc)
@@ -118,7 +133,7 @@ class Scanner:
         )
         self.store = TextStore(cache, entries, page, strict=strict)
         self._rule = WriteOrExecute(self.store)
-        self.interruptions = Trampolines(stub, entries, self._rule)
+        self.interruptions = Trampolines(stub, entries, self._rule, TrapNet(entries, page))
 
     def begin(self, task: Task, program: Program) -> None:
         """Nothing has to be there before the program."""
@@ -275,7 +290,8 @@ class Scanner:
         memory.areas.clear(start, end)
 
     def trapped(self, task: Task) -> None:
-        """Nothing traps."""
+        """The net has seen to it."""
+        task.traps_seen = task.slot.q[Slot.TRAPS // 8]
 
     async def close(self) -> None:
         """Copies are closed with the last process that could map them: this one."""

@@ -100,9 +100,9 @@ async def _serve(
         container.network = Network(spec.address, spec.id, spec.network)
     container.ioctl_handler = socket_ioctl
     container.translations = translations = (
-        Translations(container, cache)
-        if engine.filtered
-        else Scanner(stub, spec.cache, container.page_size)
+        Scanner(stub, spec.cache, container.page_size)
+        if container.isa.scanned
+        else Translations(container, cache)
     )
     if engine.emulator is not None:
         code = build_filter(tables.load(engines.host_isa()))

@@ -75,7 +75,7 @@ class Engine:
 def find(isa: str) -> Engine | None:
     """The engine for guests of `isa`; None when there is none (one may be installed later)."""
     if isa == _MACHINES.get(os.uname().machine):
-        return Engine(isa, "native") if isa == "x86_64" else None
+        return Engine(isa, "native")
     for name in _EMULATORS.get(isa, ()):
         path = os.environ.get("DDOCK_EMULATOR_" + isa.upper()) or shutil.which(name)
         if path is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 
 from kernel.host.engines import host_numbers
@@ -15,6 +16,10 @@ from kernel.host.engines import host_numbers
 _libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_size_t
+_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_MAP_FAILED = ctypes.c_size_t(-1).value
 
 _FUTEX, _TGKILL, _PROCESS_VM_READV, _WAITID = (
     host_numbers()[name] for name in ("futex", "tgkill", "process_vm_readv", "waitid")
@@ -75,6 +80,14 @@ def wait_noreap(pid: int) -> tuple[int, int, tuple[float, float, int]] | None:
     status = number << 8 if code == _CLD_EXITED else number | (code == _CLD_DUMPED) << 7
     times = usage[0] + usage[1] / 1e6, usage[2] + usage[3] / 1e6
     return found, status, (*times, usage[4])
+
+
+def map_code(fd: int, length: int) -> int:
+    """Map a file's beginning to be executed, for as long as this process lives. OSError."""
+    address = _mmap(None, length, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE, fd, 0)
+    if address == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(address)
 
 
 def address_of(buffer: object) -> int:

@@ -34,6 +34,8 @@ class Isa:
     saved_sp: int  # offset in a slot of the stack pointer among them
     # offset in a slot of the kernel's host pid, for a stub whose clone takes two steps
     kernel_pid: int | None = None
+    scanned: bool = False  # executable memory is looked at before it is executed (kernel.scanning)
+    weakly_ordered: bool = False  # others see a CPU's stores in any order (kernel.weak_ring)
     inherited: tuple[int, ...] = ()  # offsets in a slot of what a new thread has of its maker
     # /proc/cpuinfo of that many CPUs and this auxiliary vector, where guests are emulated
     cpuinfo: Callable[[int, bytes], bytes] | None = None

@@ -22,6 +22,8 @@ ISA = Isa(
         (SlotArm64.XREGS, SlotArm64.NZCV + 8 - SlotArm64.XREGS),
     ),
     saved_sp=SlotArm64.XREGS + 31 * 8,
+    scanned=True,
+    weakly_ordered=True,
     kernel_pid=SlotArm64.KERNEL_PID,
     inherited=(SlotArm64.X18,),
     cpuinfo=cpuinfo,

@@ -17,7 +17,7 @@ from codegen.asm.arm64 import encode
 from codegen.layout import (
     ALT_STACK,
     ALT_STACK_SIZE,
-    PAGE,
+    LARGEST_PAGE,
     SlotArm64,
     Trampoline,
 )
@@ -88,7 +88,7 @@ class MachineArm64(Machine):
         self.signals: list[int] = []
         self._exception = 0
         self.uc.mem_map(threads.TABLE, threads.TABLE_BYTES)
-        self.uc.mem_map(signals.SIGRETURN_PAGES, 2 * PAGE)
+        self.uc.mem_map(signals.SIGRETURN_PAGES, 2 * LARGEST_PAGE)
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
         self.write(SITE, branch(SITE, TRAMPOLINE))
         self.write(TRAMPOLINE, trampoline(TRAMPOLINE, SITE, self.address("entry")))

@@ -11,6 +11,7 @@ from codegen.layout import (
     BOOT_MESSAGE,
     CTRL_FD,
     KICK_SIGNAL,
+    LARGEST_PAGE,
     PAGE,
     PAYLOAD,
     SLOT_SIZE,
@@ -128,7 +129,7 @@ def test_boot_maps_its_slot_and_the_bells_and_closes_their_descriptors(make: typ
         threads.TABLE, threads.TABLE_BYTES, both, private | fixed | anonymous, (1 << 64) - 1,
     )  # fmt: skip
     words = (
-        signals.SIGRETURN_PAGES, 2 * PAGE, both, private | fixed | anonymous, (1 << 64) - 1,
+        signals.SIGRETURN_PAGES, 2 * LARGEST_PAGE, both, private | fixed | anonymous, (1 << 64) - 1,
     )  # fmt: skip
     assert host.mapped[2:] == ([table, words] if make is MachineArm64 else [])
     assert host.closed == [7, 8]

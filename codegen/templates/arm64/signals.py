@@ -2,8 +2,9 @@
 
 A kick or a host signal in guest code posts DELIVER: the kernel reads and edits the frame in place
 (it lies in the slot, which is shared memory) and the handler returns into whatever the kernel
-decided. In the stub's own code only the windows matter. All host signals are blocked while the
-handler runs (sa_mask). It runs on the alternate stack, so sp tells the slot.
+decided. So does a call that the filter trapped (SIGSYS): the kernel sends it through the stub. In
+the stub's own code only the windows matter. All host signals are blocked while the handler runs
+(sa_mask). It runs on the alternate stack, so sp tells the slot.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from codegen.asm.arm64 import (
 )
 from codegen.layout import (
     KICK_SIGNAL,
-    PAGE,
+    LARGEST_PAGE,
     SLOT_SIZE,
     STUB_BASE,
     STUB_TEXT_LIMIT,
@@ -39,8 +40,8 @@ from codegen.layout import (
 )
 from codegen.templates.arm64.common import HostCall, Stub
 
-SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV = 4, 5, 7, 8, 11
-_SYNCHRONOUS = (SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV)
+SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS = 4, 5, 7, 8, 11, 31
+_SYNCHRONOUS = (SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS)
 # Offsets in ucontext (asm/ucontext.h, asm/sigcontext.h).
 REGS, SP, PC = 184, 432, 440
 # brk sites: (label, reason).
@@ -57,7 +58,7 @@ _TRAPS = (
 # Where a handler without a restorer returns to. Unwinders know a signal frame by these two words at
 # its return address: `mov x8, #139` ends an executable page, `svc #0` begins one that is not.
 SIGRETURN_PAGES = STUB_BASE + 0xA_0000
-GUEST_SIGRETURN = SIGRETURN_PAGES + PAGE - 4
+GUEST_SIGRETURN = SIGRETURN_PAGES + LARGEST_PAGE - 4
 _MOV_SIGRETURN, _SVC = 0xD280_1168, 0xD400_0001
 
 
@@ -85,7 +86,7 @@ def sigreturn_pages(s: Stub) -> None:
     """Map the words at `guest_sigreturn`."""
     a = s.a
     a.constant(x0, SIGRETURN_PAGES)
-    a.constant(x1, 2 * PAGE)
+    a.constant(x1, 2 * LARGEST_PAGE)
     a.mov(x2, 3)  # PROT_READ | PROT_WRITE
     a.mov(X[3], 0x32)  # MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS
     a.constant(X[4], -1)
@@ -95,9 +96,9 @@ def sigreturn_pages(s: Stub) -> None:
     a.constant(x10, _MOV_SIGRETURN)
     a.constant(x11, _SVC)
     a.stp(x10.w, x11.w, at(x9))
-    for page, protection in ((SIGRETURN_PAGES, 5), (SIGRETURN_PAGES + PAGE, 1)):
+    for page, protection in ((SIGRETURN_PAGES, 5), (SIGRETURN_PAGES + LARGEST_PAGE, 1)):
         a.constant(x0, page)
-        a.constant(x1, PAGE)
+        a.constant(x1, LARGEST_PAGE)
         a.mov(x2, protection)
         s.host_call(HostCall.MPROTECT)
 
@@ -179,6 +180,8 @@ def _in_stub(s: Stub) -> None:
     a.str_(x10, at(x2, PC))
     a.b(s["handler_return"])
     a.bind(not_copy)
+    a.cmp(x0, SIGSYS)  # the filter denied the stub itself
+    a.b_eq(s["fatal"])
     a.cmp(x0, SIGTRAP)
     a.b_ne(s["asynchronous"])
     for label, reason in _traps_of(s):

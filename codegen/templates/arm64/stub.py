@@ -13,6 +13,7 @@ from codegen.templates.arm64 import (
     clone,
     descriptors,
     entry,
+    ordering,
     post,
     program,
     signals,
@@ -58,6 +59,7 @@ def build(
     signals.traps(s)
     signals.handler(s)
     boot.boot(s)
+    ordering.ordering(s)
     s.bind("empty_string")
     s.a.set_bytes(bytes(8), '.asciz ""')
     tables.emit(s, numbers, rows, b"\0", variant)

@@ -76,7 +76,7 @@ class Guest:
             texts=Texts(), container=container, channel=Channel(self)
         )
         self.task: Any = SimpleNamespace(
-            tid=1, process=self.process, abi=tables.load("arm64"), run=self._run,
+            tid=1, process=self.process, slot=self.slot, abi=tables.load("arm64"), run=self._run,
             result=lambda n: self.results[n], copy_in=self._copy_in, take_fd=self._take_fd,
         )  # fmt: skip
         self.mmap(STACK_TOP - PAGE, PAGE, 3, 0x32)

@@ -90,7 +90,7 @@ boot_message:
     c8  svc #0
     cc  mov x0, #0xa0000
     d0  movk x0, #0x6800, lsl #32
-    d4  mov x1, #0x2000
+    d4  mov x1, #0x20000
     d8  mov x2, #3
     dc  mov x3, #0x32
     e0  mov x4, #-1
@@ -105,25 +105,24 @@ boot_message:
    104  stp w10, w11, [x9]
    108  mov x0, #0xa0000
    10c  movk x0, #0x6800, lsl #32
-   110  mov x1, #0x1000
+   110  mov x1, #0x10000
    114  mov x2, #5
    118  mov x8, #0xe2
    11c  svc #0
-   120  mov x0, #0x1000
-   124  movk x0, #0xa, lsl #16
-   128  movk x0, #0x6800, lsl #32
-   12c  mov x1, #0x1000
-   130  mov x2, #1
-   134  mov x8, #0xe2
-   138  svc #0
-   13c  adr x9, handler
-   140  mov x10, #4
-   144  movk x10, #0xc00, lsl #16
-   148  stp x9, x10, [sp]
-   14c  adr x9, restorer
-   150  mov x10, #-1
-   154  stp x9, x10, [sp, #0x10]
-   158  mov x20, #1
+   120  mov x0, #0xb0000
+   124  movk x0, #0x6800, lsl #32
+   128  mov x1, #0x10000
+   12c  mov x2, #1
+   130  mov x8, #0xe2
+   134  svc #0
+   138  adr x9, handler
+   13c  mov x10, #4
+   140  movk x10, #0xc00, lsl #16
+   144  stp x9, x10, [sp]
+   148  adr x9, restorer
+   14c  mov x10, #-1
+   150  stp x9, x10, [sp, #0x10]
+   154  mov x20, #1
 handlers:
      0  cmp x20, #9
      4  b.eq handler_skip
@@ -168,3 +167,11 @@ boot_failed:
      4  mov x8, #0x5e
      8  svc #0
      c  brk #1
+publish:
+     0  stlr w1, [x0]
+     4  dmb ish
+     8  ldr w0, [x2]
+     c  ret
+fence:
+     0  dmb ish
+     4  ret

@@ -33,6 +33,8 @@ handler:
     4c  b.eq maybe_fault
     50  cmp x0, #0xb
     54  b.eq maybe_fault
+    58  cmp x0, #0x1f
+    5c  b.eq maybe_fault
 host_signal:
      0  mov x11, #1
      4  sub x12, x0, #1
@@ -80,23 +82,25 @@ stub_fault:
     1c  str x10, [x2, #0x1b8]
     20  b handler_return
 not_copy:
-     0  cmp x0, #5
-     4  b.ne asynchronous
-     8  adr x10, trap_before
-     c  cmp x9, x10
-    10  b.ne other_trap.1
-    14  mov x11, #2
-    18  ldp x9, x10, [x28, #0x58]
-    1c  stp x9, x10, [x2, #0x130]
-    20  ldp x9, x10, [x28, #0x48]
-    24  str x9, [x2, #0x140]
-    28  str x10, [x2, #0x1a8]
-    2c  ldr x9, [x28, #0x68]
-    30  ldr w10, [x9, #4]
-    34  sbfx x10, x10, #0, #0x1a
-    38  add x9, x9, x10, lsl #2
-    3c  str x9, [x2, #0x1b8]
-    40  b deliver
+     0  cmp x0, #0x1f
+     4  b.eq other_trap.6
+     8  cmp x0, #5
+     c  b.ne asynchronous
+    10  adr x10, trap_before
+    14  cmp x9, x10
+    18  b.ne other_trap.1
+    1c  mov x11, #2
+    20  ldp x9, x10, [x28, #0x58]
+    24  stp x9, x10, [x2, #0x130]
+    28  ldp x9, x10, [x28, #0x48]
+    2c  str x9, [x2, #0x140]
+    30  str x10, [x2, #0x1a8]
+    34  ldr x9, [x28, #0x68]
+    38  ldr w10, [x9, #4]
+    3c  sbfx x10, x10, #0, #0x1a
+    40  add x9, x9, x10, lsl #2
+    44  str x9, [x2, #0x1b8]
+    48  b deliver
 other_trap.1:
      0  adr x10, trap_interrupted
      4  cmp x9, x10
