@@ -69,6 +69,26 @@ class Site(NamedTuple):
     x18: int = 0  # the instruction itself, if it is one that names x18
 
 
+_SITE: Final = struct.Struct("<IiI")
+_NO_REGISTER: Final = -1
+
+
+def pack_sites(sites: Iterable[Site]) -> bytes:
+    """For a file."""
+    return b"".join(
+        _SITE.pack(s.offset, _NO_REGISTER if s.register is None else s.register, s.x18)
+        for s in sites
+    )
+
+
+def unpack_sites(data: bytes) -> tuple[Site, ...]:
+    """The reverse of `pack_sites`. struct.error: it is not whole."""
+    return tuple(
+        Site(offset, None if register == _NO_REGISTER else register, word)
+        for offset, register, word in _SITE.iter_unpack(data)
+    )
+
+
 @dataclass(frozen=True)
 class Entries:
     """Addresses in the stub."""

@@ -2,6 +2,8 @@
 
     DIR/svc/<code revision>-<stub entries>-<page size>/<content hash>.<distance>
         whole pages of text, then the area of its trampolines (codegen.svc_patch)
+    DIR/svc/.../<content hash>.sites
+        the sites that were found, where instructions with x18 are among them
 
 Such a file never changes: it appears by one rename. What a guest maps is one of these, or a sealed
 memfd with the same bytes where nothing can be written or the area must lie elsewhere; so nothing
@@ -131,13 +133,29 @@ class TextStore:
         code = _read_all(fd, first, size)
         code += bytes(-len(code) % self.page)
         sections = code_pages.sections_within(file, first, len(code))
-        sites = tuple(self.find_sites(code, sections))
         key = repr((self.strict, sections if self.entries.x18 else ())).encode()
         digest = hashlib.blake2b(code, digest_size=16, key=hashlib.blake2b(key).digest()).digest()
+        sites = self._sites(code, sections, digest)
         text = Text(first, len(code), sites, file, digest, self.page, None)
         if not sites and not self.strict:
             return text
         return text._replace(copy=self._usual(text, code))
+
+    def _sites(
+        self, code: bytes, sections: list[tuple[int, int]], digest: bytes
+    ) -> tuple[Site, ...]:
+        """As `find_sites`, but where that takes long (0.2 s for a libc) its result is kept."""
+        if self._path is None or not self.entries.x18:
+            return tuple(self.find_sites(code, sections))
+        path = self._path / f"{digest.hex()}.sites"
+        with contextlib.suppress(FileNotFoundError):
+            return svc_patch.unpack_sites(path.read_bytes())
+        sites = tuple(self.find_sites(code, sections))
+        try:
+            write_file(str(path), svc_patch.pack_sites(sites))
+        except OSError as error:
+            _LOG.warning("the sites of a text are not kept: %s", error)
+        return sites
 
     def _usual(self, text: Text, code: bytes) -> PatchedFile:
         """The copy whose area lies where it is tried first; kept on disk if there is a place."""
