@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, Slot
-from kernel import isa
+from kernel import endings, isa
 from kernel.channel import Stock
 from kernel.clock import Clock
 from kernel.credentials import Credentials
@@ -31,14 +31,7 @@ from kernel.memory_limit import MemoryLimit
 from kernel.process import Process
 from kernel.reaping import Reaper
 from kernel.ring import Ring
-from kernel.signals.jobcontrol import groups_of_family, release_orphans
-from kernel.signals.sending import child_info, send_to_process
 from kernel.signals.state import (
-    CLD_EXITED,
-    CLD_KILLED,
-    SA_NOCLDWAIT,
-    SIG_IGN,
-    SIGCHLD,
     SIGKILL,
 )
 from kernel.slot import SlotPool
@@ -315,7 +308,7 @@ class Container:
             process = ended.process
             if process is not None:
                 process.rusage = ended.usage
-                self._ended(process, ended.status)
+                endings.ended(process, ended.status)
 
     def learn_pidfd(self, process: Process) -> None:
         """Remember the inode that pidfds of `process` have."""
@@ -324,35 +317,13 @@ class Container:
             self.pidfd_inodes[os.fstat(fd).st_ino] = process.pid
             os.close(fd)
 
-    def _ended(self, process: Process, host_status: int) -> None:
-        """The host process is gone: make the zombie, tell the parent, adopt the children."""
-        if process.status is None:
-            process.status = host_status
-        process.zombie = True
-        parent = process.parent
-        if parent is not None:
-            if self._is_unwanted(process, parent):
-                self.bury(process)
-            # Whoever waits finds the child before the signal could interrupt the wait, and is
-            # answered before we tidy up.
-            parent.wake_waiters()
+    def release(self, process: Process) -> None:
+        """An ended process: its threads, descriptors and timers go; memory a little later."""
         for task in list(process.tasks.values()):
             self.retire_task(task)
         process.files.clear()
         process.stop_timers()
         self.ring.later(functools.partial(self._recycle, process))
-        groups = groups_of_family(process)
-        self._adopt(process, parent)
-        release_orphans(self, groups)
-        for told in process.on_end:
-            told(process.status)
-        if process.pid == 1:
-            self.bury(process)
-            self._init_ended(process)
-        elif parent is None:
-            self.bury(process)
-        else:
-            self._tell_parent(process, parent)
 
     def _recycle(self, process: Process) -> None:
         """What an ended process had of ours is free for others."""
@@ -365,67 +336,17 @@ class Container:
         self._collect_slots()
         process.channel.close()
 
-    def is_inits(self, process: Process) -> bool:
-        """With `docker run --init`: an orphan, for which init waits and not the command."""
-        parent = process.parent
-        return self.spec.init and process.orphan and parent is not None and parent.pid == 1
-
-    def _is_unwanted(self, process: Process, parent: Process) -> bool:
-        """Nobody will wait for it: the parent has said so (sigaction(2)), or it is an orphan."""
-        if self.is_inits(process):
-            return True
-        action = parent.signals.actions[SIGCHLD]
-        ignored = action.handler == SIG_IGN or bool(action.flags & SA_NOCLDWAIT)
-        return ignored and process.exit_signal == SIGCHLD
-
-    def _tell_parent(self, process: Process, parent: Process) -> None:
-        """SIGCHLD, or what else the child was to send."""
-        status = process.status or 0
-        code, number = CLD_EXITED, status >> 8
-        if status & 0x7F:
-            code, number = CLD_KILLED, status & 0x7F
-        if process.exit_signal:
-            info = child_info(process, 0, code, number)._replace(signal=process.exit_signal)
-            send_to_process(parent, info)
-
-    def _adopt(self, process: Process, parent: Process | None) -> None:
-        """Orphans go to the nearest subreaper, else to init."""
-        heir = parent
-        while heir is not None and not heir.subreaper and heir.pid != 1:
-            heir = heir.parent
-        if heir is None or heir.zombie:
-            heir = self.pids.get(1)
-        if heir is process:
-            heir = None
-        for child in list(process.children):
-            child.set_parent(heir)
-            child.orphan = True
-            if child.zombie and (heir is None or self.is_inits(child)):
-                self.bury(child)
-            elif child.zombie and heir is not None:
-                send_to_process(heir, child_info(child, 0, CLD_EXITED, child.status or 0))
-                heir.wake_waiters()
-
-    def bury(self, process: Process) -> None:
-        """The zombie's status has been taken: forget the process."""
+    def forget(self, process: Process) -> None:
+        """The guest's zombie is gone: nothing finds the process any more, its id is free."""
         self._reaper.release(process)
         self.pids.pop(process.pid, None)
         self._tids.discard(process.pid)
-        if process.parent is not None:
-            parent = process.parent
-            own, inherited = process.rusage, process.children_rusage
-            held = parent.children_rusage
-            parent.children_rusage = (
-                held[0] + own[0] + inherited[0],
-                held[1] + own[1] + inherited[1],
-                max(held[2], own[2], inherited[2]),
-            )
-            process.set_parent(None)
 
-    def _init_ended(self, init: Process) -> None:
+    def end(self, status: int) -> None:
+        """Init has ended: so does everything."""
         self.kill_all()
         self.ended = True
-        self._on_end(init.status or 0)
+        self._on_end(status)
 
     def look(self, credentials: Credentials, fs: FsContext) -> Look:
         """Path look-ups from outside, as somebody who is no process yet."""

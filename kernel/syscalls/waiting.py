@@ -4,6 +4,7 @@ import errno
 import struct
 
 from kernel.abi import Flags, Int, Pid, Pointer
+from kernel.endings import bury, is_inits
 from kernel.errors import LinuxError
 from kernel.pidfds import pid_of_pidfd
 from kernel.process import Process
@@ -97,9 +98,7 @@ async def _wait(task: Task, selector: _Selector, options: int) -> tuple[Process,
     """The next child with news; None with WNOHANG and no news. ECHILD."""
     process = task.process
     while True:
-        candidates = [
-            c for c in process.children if selector.matches(c) and not c.container.is_inits(c)
-        ]
+        candidates = [c for c in process.children if selector.matches(c) and not is_inits(c)]
         if not candidates:
             raise LinuxError(errno.ECHILD)
         for child in candidates:
@@ -122,7 +121,7 @@ def _news(child: Process, options: int) -> int | None:
     if child.zombie and options & WEXITED:
         status = child.status or 0
         if not options & WNOWAIT:
-            child.container.bury(child)
+            bury(child)
         return status
     if child.stop_report is not None and options & WUNTRACED:
         signal = child.stop_report
