@@ -15,6 +15,7 @@ LARGEST_PAGE: Final = 0x1_0000  # of any host: what needs a protection of its ow
 STUB_BASE: Final = 0x6800_0000_0000  # the stub's ELF: text and read-only data
 STUB_END: Final = 0x6801_0000_0000  # first address that is the guest's again
 STUB_TEXT_LIMIT: Final = STUB_BASE + 0x10_0000  # text never grows beyond this
+STUB_MEMORY: Final = STUB_BASE + 0x8_0000  # from here to the limit arm64's has memory of its own
 BELLS_BASE: Final = STUB_BASE + 0x1000_0000  # the container's bell page
 SLOTS_BASE: Final = STUB_BASE + 0x2000_0000  # slot i lies at SLOTS_BASE + i * SLOT_SIZE
 

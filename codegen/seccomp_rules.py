@@ -12,7 +12,16 @@ from collections.abc import Callable
 from typing import Final
 
 from codegen import bpf
-from codegen.layout import BELL_FD, BELLS_BASE, CTRL_FD, STUB_BASE, STUB_END, STUB_FD
+from codegen.layout import (
+    BELL_FD,
+    BELLS_BASE,
+    CTRL_FD,
+    STUB_BASE,
+    STUB_END,
+    STUB_FD,
+    STUB_MEMORY,
+    STUB_TEXT_LIMIT,
+)
 from tables import Table
 
 ALLOW: Final = 0x7FFF_0000
@@ -64,10 +73,12 @@ _SOCKET_OPTIONS = (
     (17, _UDP, 0),
 )
 
+_WITH_OWN_MEMORY = frozenset(("arm64",))  # instruction sets whose stub uses STUB_MEMORY
 _NEW_NAMESPACES = 0x7E02_0000  # CLONE_NEWNS .. CLONE_NEWNET
 _CLONE_PARENT_OR_THREAD = 0x0001_8000
 _MAP_TYPE_FIXED_ANONYMOUS = 0x3F
 _MAP_SHARED_FIXED = 0x11
+_MAP_PRIVATE_FIXED_ANONYMOUS = 0x32
 _MREMAP_FIXED = 2
 _HWPOISON = 100  # MADV_HWPOISON and beyond act on physical memory
 _AT_EMPTY_PATH = 0x1000
@@ -83,6 +94,7 @@ class RuleWriter:
         self.table = table
         self.empty_path = empty_path
         self.kick_signal = kick_signal
+        self.own_memory = table.isa in _WITH_OWN_MEMORY
 
     def low(self, argument: int) -> None:
         """A = lower half of an argument."""
@@ -196,6 +208,24 @@ class RuleWriter:
         p.bind(carried)
         self.ret(ERRNO | errno.ENOMEM)
 
+    def within_own_memory(self, address: int, length: int) -> None:
+        """The range, which begins in the stub's area, lies in its own memory. Ends.
+
+        Calls from there trap as a guest's do: a guest that jumps into the stub harms itself only.
+        """
+        first, last = STUB_MEMORY & 0xFFFF_FFFF, STUB_TEXT_LIMIT & 0xFFFF_FFFF
+        self.low(address)
+        self.require(bpf.JUMP_GREATER_EQUAL, first, ERRNO | errno.ENOMEM)
+        self.refuse(bpf.JUMP_GREATER_EQUAL, last, ERRNO | errno.ENOMEM)
+        self.program.op(bpf.A_TO_X)
+        self.high(length)
+        self.require(bpf.JUMP_EQUAL, 0, ERRNO | errno.ENOMEM)
+        self.low(length)
+        self.refuse(bpf.JUMP_GREATER, last, ERRNO | errno.ENOMEM)
+        self.program.op(bpf.ADD_X)
+        self.refuse(bpf.JUMP_GREATER, last, ERRNO | errno.ENOMEM)
+        self.ret(ALLOW)
+
 
 Rule = Callable[[RuleWriter], None]
 
@@ -207,17 +237,34 @@ def _outside(w: RuleWriter) -> None:
 
 
 def _mmap(w: RuleWriter) -> None:
-    """Guest memory lies outside the stub's area; the stub maps its shared slots in the area."""
-    area, slot = bpf.Label(), bpf.Label()
+    """Guest memory lies outside the stub's area, where the stub maps slots and its own memory."""
+    area, slot, own = bpf.Label(), bpf.Label(), bpf.Label()
     w.outside(0, 1, in_area=area)
     w.ret(ALLOW)
     w.program.bind(area)
     w.low(3)
     w.program.op(bpf.AND, _MAP_TYPE_FIXED_ANONYMOUS)
     w.program.jump(bpf.JUMP_EQUAL, _MAP_SHARED_FIXED, if_true=slot)
+    if w.own_memory:
+        w.program.jump(bpf.JUMP_EQUAL, _MAP_PRIVATE_FIXED_ANONYMOUS, if_true=own)
     w.ret(ERRNO | errno.ENOMEM)
+    if w.own_memory:
+        w.program.bind(own)
+        w.within_own_memory(0, 1)
     w.program.bind(slot)
     w.within_shared_part(0, 1)
+
+
+def _mprotect(w: RuleWriter) -> None:
+    """The guest's own memory, and what the stub has mapped for itself."""
+    if not w.own_memory:
+        _outside(w)
+        return
+    area = bpf.Label()
+    w.outside(0, 1, in_area=area)
+    w.ret(ALLOW)
+    w.program.bind(area)
+    w.within_own_memory(0, 1)
 
 
 def _outside_or_slots(w: RuleWriter) -> None:
@@ -381,7 +428,8 @@ RULES: Final[dict[str, Rule]] = {
     "munmap": _outside_or_slots,
     "madvise": _madvise,
     "mremap": _mremap,
-    **dict.fromkeys(("mprotect", "pkey_mprotect", "remap_file_pages", "mseal"), _outside),
+    "mprotect": _mprotect,
+    **dict.fromkeys(("pkey_mprotect", "remap_file_pages", "mseal"), _outside),
     **dict.fromkeys(("close", "dup"), _one_descriptor),
     "dup2": _dup2,
     "dup3": _dup3,

@@ -105,7 +105,7 @@ def from_arm64(raw: bytes) -> bytes:
     if not raw:
         return raw
     (dev, ino, mode, nlink, uid, gid, rdev, _, size, blksize, _, blocks, *times, _, _) = (
-        _ARM64.unpack(raw)
+        _ARM64.unpack_from(raw)
     )
     return _ALL.pack(dev, ino, nlink, mode, uid, gid, 0, rdev, size, blksize, blocks, *times)
 

@@ -13,9 +13,14 @@ import os
 import struct
 from typing import Final
 
+from kernel import isa
+from kernel.host.engines import host_isa
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
-STAT_SIZE: Final = 144
+STAT_SIZE: Final = 144  # no layout is longer
+_from_host: Final = isa.of(host_isa()).host_stat  # from its own layout to the canonical one
+_IS_CANONICAL: Final = _from_host is isa.canonical
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100
 AT_SYMLINK_FOLLOW: Final = 0x400
@@ -75,25 +80,29 @@ def _fail() -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def _canonical() -> bytes:
+    return _from_host(_stat_buffer.raw)
+
+
 def lstat_raw(path: bytes) -> bytes | int:
-    """The host's `struct stat` of `path` (not following it), or the positive errno."""
+    """Attributes (kernel.fs.metadata) of `path` (not following it), or the positive errno."""
     if _lstat(path, _stat_address):
         return ctypes.get_errno()
-    return _stat_buffer.raw
+    return _stat_buffer.raw if _IS_CANONICAL else _canonical()
 
 
 def fstat_raw(fd: int) -> bytes:
-    """The host's `struct stat` of a descriptor."""
+    """Attributes of a descriptor."""
     if _fstat(fd, _stat_address):
         raise _fail()
-    return _stat_buffer.raw
+    return _stat_buffer.raw if _IS_CANONICAL else _canonical()
 
 
 def stat_raw(path: bytes) -> bytes:
-    """The host's `struct stat` of `path`, following it (for /proc/PID/fd/N magic links)."""
+    """Attributes of `path`, following it (for /proc/PID/fd/N magic links)."""
     if _stat(path, _stat_address):
         raise _fail()
-    return _stat_buffer.raw
+    return _stat_buffer.raw if _IS_CANONICAL else _canonical()
 
 
 def unused(path: bytes) -> bool:

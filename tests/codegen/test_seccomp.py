@@ -21,6 +21,7 @@ from codegen.layout import (
     STUB_BASE,
     STUB_END,
     STUB_FD,
+    STUB_MEMORY,
     STUB_TEXT_LIMIT,
 )
 from codegen.seccomp_rules import ALLOW, ERRNO, KILL_PROCESS, RULES, TRAP
@@ -351,6 +352,31 @@ def test_arm64_has_the_same_rules_under_its_own_numbers() -> None:
         ("dup3", (3, BELL_FD), EBADF),
         ("mprotect", (STUB_BASE, 4096), ENOMEM),
         ("clone", (0x2_8000,), TRAP),
+    ]:
+        assert judge(table.numbers[name], *args, arch=arch, code=code) == want
+    first, last = STUB_MEMORY, STUB_TEXT_LIMIT
+    private, shared = 0x32, 0x11
+    for address, length, want in [
+        (first, last - first, ALLOW),
+        (last - 4096, 4096, ALLOW),
+        (first - 4096, 4096, ENOMEM),
+        (first - 4096, last - first, ENOMEM),
+        (first, last - first + 1, ENOMEM),
+        (last, 4096, ENOMEM),
+        (first, 1 << 32, ENOMEM),
+        (first, (1 << 32) + 4096, ENOMEM),
+        (first, (1 << 32) - 4096, ENOMEM),
+        (first + 4096, (1 << 64) - 4096, ENOMEM),
+    ]:
+        for name, args in (("mmap", (3, private)), ("mprotect", (5,))):
+            number = table.numbers[name]
+            assert judge(number, address, length, *args, arch=arch, code=code) == want, name
+        assert judge(222, address, length, 3, shared, arch=arch, code=code) == ENOMEM
+        assert verdict("mmap", address, length, 3, private) == ENOMEM, "no such memory on x86_64"
+        assert verdict("mprotect", address, length, 5) == ENOMEM
+    for name, args, want in [
+        ("mmap", (BELLS_BASE, 4096, 3, shared), ALLOW),
+        ("mmap", (BELLS_BASE, 4096, 3, private), ENOMEM),
     ]:
         assert judge(table.numbers[name], *args, arch=arch, code=code) == want
     assert judge(63, arch=X86_64, code=code) == KILL_PROCESS

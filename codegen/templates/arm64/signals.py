@@ -30,6 +30,7 @@ from codegen.layout import (
     LARGEST_PAGE,
     SLOT_SIZE,
     STUB_BASE,
+    STUB_MEMORY,
     STUB_TEXT_LIMIT,
     Reason,
     Request,
@@ -57,7 +58,7 @@ _TRAPS = (
 
 # Where a handler without a restorer returns to. Unwinders know a signal frame by these two words at
 # its return address: `mov x8, #139` ends an executable page, `svc #0` begins one that is not.
-SIGRETURN_PAGES = STUB_BASE + 0xA_0000
+SIGRETURN_PAGES = STUB_MEMORY + 0x2_0000
 GUEST_SIGRETURN = SIGRETURN_PAGES + LARGEST_PAGE - 4
 _MOV_SIGRETURN, _SVC = 0xD280_1168, 0xD400_0001
 

@@ -30,10 +30,10 @@ from codegen.asm.arm64 import (
     x30,
     xzr,
 )
-from codegen.layout import ALT_STACK, STUB_BASE, Slot, SlotArm64, Trampoline
+from codegen.layout import ALT_STACK, STUB_MEMORY, Slot, SlotArm64, Trampoline
 from codegen.templates.arm64.common import HostCall, Stub
 
-TABLE = STUB_BASE + 0x8_0000  # within reach of `adr`
+TABLE = STUB_MEMORY  # within reach of `adr`
 ENTRIES_BITS = 11
 TABLE_BYTES = 16 << ENTRIES_BITS  # an entry: u64 key, u64 slot
 _ASK = 96  # bytes below sp that asking the host takes
