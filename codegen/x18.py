@@ -14,9 +14,10 @@ disassembler (Capstone) reads it as the same instruction with the other register
 cannot read is no instruction to us.
 
 Limits. Data between instructions looks like code where every word around it happens to be an
-instruction (`_is_code`). `br`, `blr` and `ret` through x18 change x17, as a linker's veneer may.
-An instruction with x18 and all but one of x15, x16, x17 and x30 is left alone, as are the pairs of
-`casp`. Exclusive loads and stores of x18 have ordinary ones between them.
+instruction (`_Section.is_code`). `br`, `blr` and `ret` through x18 change x17, as a linker's veneer
+may; their signed forms are left alone if they name x17 or x30 too. An instruction with x18 and all
+but one of x15, x16, x17 and x30 is left alone, as are the pairs of `casp` and the eight registers
+of `ld64b` and `st64b`. Exclusive loads and stores of x18 have ordinary ones between them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ SAVED: Final = {
 }  # fmt: skip
 _NAME: Final = re.compile(r"\b([wx])18\b")
 _REGISTER: Final = re.compile(r"\b[wx](\d+)\b")
-_ENDS: Final = ("b", "br", "ret", "brk", "udf")  # nothing falls through
+_ENDS: Final = frozenset(
+    ("b", "br", "braa", "brab", "braaz", "brabz", "ret", "retaa", "retab", "brk", "udf")
+)  # nothing falls through
 _LOOK: Final = 256  # words to each side in which data would show
 _TESTS: Final = frozenset((0x36, 0x37, 0xB6, 0xB7))  # top bytes of tbz, tbnz;
 _CONDITIONALS: Final = frozenset((0x34, 0x35, 0xB4, 0xB5, 0x54))  # cbz, cbnz, b.cond
@@ -65,7 +68,9 @@ class Stage(Enum):
 Kind = Literal["plain", "compare", "jump", "call", "address", "literal"]
 _KINDS: Final[dict[str, Kind]] = {
     "cbz": "compare", "cbnz": "compare", "tbz": "compare", "tbnz": "compare",
-    "br": "jump", "ret": "jump", "blr": "call", "adr": "address", "adrp": "address",
+    "br": "jump", "braa": "jump", "brab": "jump", "braaz": "jump", "brabz": "jump", "ret": "jump",
+    "blr": "call", "blraa": "call", "blrab": "call", "blraaz": "call", "blrabz": "call",
+    "adr": "address", "adrp": "address",
 }  # fmt: skip
 
 
@@ -98,7 +103,7 @@ def rewrite(word: int) -> Rewriting | None:
     used = {int(n) for n in _REGISTER.findall(operands)}
     free = [n for n in SAVED if n not in used]
     if kind in ("jump", "call"):
-        free = [17, 30]
+        free = [n for n in free if n in (17, 30)]
     if len(free) < 2:
         return None
     scratch, base = free[0], 30 if 30 in free[1:] else free[1]
@@ -144,18 +149,18 @@ class _Section:
         leads: data may lie right before that.
         """
         behind = self._words[at : min(self._end, at + _LOOK)]
-        for name, _ in words(behind.tobytes()):
-            if name == ".byte":
+        for name, operands in words(behind.tobytes()):
+            if _is_data(name, operands):
                 return False
             if name in _ENDS:
                 break
         first = max(self._begin, at - _LOOK)
         before = words(self._words[first:at].tobytes())
-        for back, (name, _) in enumerate(reversed(before), 1):
+        for back, (name, operands) in enumerate(reversed(before), 1):
+            if _is_data(name, operands):
+                return any(n in self._targets for n in range(at - back + 1, at + 1))
             if name in _ENDS:
                 break
-            if name == ".byte":
-                return any(n in self._targets for n in range(at - back + 1, at + 1))
         return True
 
     @functools.cached_property
@@ -173,6 +178,11 @@ class _Section:
             elif top & 0x7C == 0x14:
                 found.add(at + _signed(w & _MASK26, 26))
         return found
+
+
+def _is_data(name: str, operands: str) -> bool:
+    """Zeros fill up code; other `udf` are upper halves of pointers and of small numbers."""
+    return name == ".byte" or (name == "udf" and operands != "#0")
 
 
 # -- bodies ----------------------------------------------------------------------------------------

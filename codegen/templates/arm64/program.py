@@ -24,7 +24,7 @@ from codegen.asm.arm64 import (
     x28,
     xzr,
 )
-from codegen.layout import PAYLOAD, Op, Request, Slot
+from codegen.layout import PAYLOAD, Op, Request, Slot, SlotArm64
 from codegen.templates.arm64.common import ARGUMENTS, HostCall, Stub
 
 _EINTR, _EFAULT = -4, -14
@@ -187,6 +187,8 @@ def enter(s: Stub) -> None:
     a.mov(x16, x25)
     a.mov(sp, x26)
     a.mov(X[17], x28)
+    if s.variant.reserved_x18:
+        s.store(xzr, SlotArm64.X18)
     for register in (*X[:16], *X[18:]):
         a.mov(register, xzr)
     a.msr("tpidr_el0", xzr)
