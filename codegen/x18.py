@@ -17,7 +17,8 @@ Limits. Data between instructions looks like code where every word around it hap
 instruction (`_Section.is_code`). `br`, `blr` and `ret` through x18 change x17, as a linker's veneer
 may; their signed forms are left alone if they name x17 or x30 too. An instruction with x18 and all
 but one of x15, x16, x17 and x30 is left alone, as are the pairs of `casp` and the eight registers
-of `ld64b` and `st64b`. Exclusive loads and stores of x18 have ordinary ones between them.
+of `ld64b` and `st64b`. `adrp` reaches 4 GiB from its body, not from its site. Exclusive loads and
+stores of x18 have ordinary ones between them.
 """
 
 from __future__ import annotations
