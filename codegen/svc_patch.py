@@ -17,8 +17,8 @@ Why a program cannot tell, and what remains:
    (kernel.isa.arm64_trampolines).
 4. *A word of data with a site's value is replaced as well*: literal pools and tables within code
    look like code. It is one of 33 values of 2**32, so a megabyte of random constants between
-   instructions holds one with a chance of 0.2 %. codegen.code_pages keeps data away from here where
-   a file says what is code. Leaving data alone on a guess instead would leave a call unseen.
+   instructions holds one with a chance of 0.2 %. codegen.svc_texts leaves data alone where a file
+   says what is code. Leaving data alone on a guess instead would leave a call unseen.
 5. `svc` with another immediate is the same call to Linux. No compiler emits it; looking for all of
    them makes (4) two thousand times likelier (OpenSSL keeps 150 KB of random constants between its
    instructions). So only `strict` does, for engines where the scan is the guest's only wall.

@@ -21,7 +21,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -98,9 +98,15 @@ class TextStore:
             except (OSError, ValueError) as error:
                 _LOG.warning("patched texts are not kept in %s: %s", directory, error)
 
-    def find_sites(self, code: bytes, sections: Iterable[tuple[int, int]]) -> list[Site]:
-        """The sites in `code`, whose instructions lie in these byte ranges."""
-        return svc_patch.find_sites(code, self.strict, sections if self.entries.x18 else ())
+    def find_sites(self, code: bytes, sections: Sequence[tuple[int, int]]) -> list[Site]:
+        """The sites in `code`, whose instructions lie in these byte ranges.
+
+        `strict` trusts no such ranges: what else lies in pages of code can be executed too.
+        """
+        found = svc_patch.find_sites(code, self.strict, sections if self.entries.x18 else ())
+        if self.strict:
+            return found
+        return [s for s in found if any(first <= s.offset < last for first, last in sections)]
 
     def look(self, fd: int, offset: int, length: int) -> Text | None:
         """The code of a mapping of file pages [offset, + length); None if it has none.
@@ -133,7 +139,7 @@ class TextStore:
         code = _read_all(fd, first, size)
         code += bytes(-len(code) % self.page)
         sections = code_pages.sections_within(file, first, len(code))
-        key = repr((self.strict, sections if self.entries.x18 else ())).encode()
+        key = repr((self.strict, sections)).encode()
         digest = hashlib.blake2b(code, digest_size=16, key=hashlib.blake2b(key).digest()).digest()
         sites = self._sites(code, sections, digest)
         text = Text(first, len(code), sites, file, digest, self.page, None)

@@ -60,3 +60,11 @@ def test_texts_are_patched_where_nothing_can_be_kept(tmp_path: Path, file: Path)
     found = sites(TextStore(tmp_path / "no-directory", ENTRIES, PAGE), file)
     assert [site.offset for site in found] == [4, 8, 12]
     assert sites(TextStore(None, ENTRIES, PAGE), file) == found
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_data_beside_code_is_left_alone_unless_nothing_else_holds(strict: bool) -> None:
+    store = TextStore(None, Entries(0x1000, 0x2000), PAGE, strict=strict)
+    code = struct.pack("<5I", SVC, NOP, SVC, MSR_X3, SVC)
+    found = [site.offset for site in store.find_sites(code, [(4, 8), (12, 16)])]
+    assert found == ([0, 8, 12, 16] if strict else [12])
