@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -96,6 +96,11 @@ class Entries:
     svc: int
     set_tls: int
     x18: int = 0  # 0: the register is the guest's
+
+    @classmethod
+    def of_stub(cls, symbols: Mapping[str, int]) -> Entries:
+        """Those of a built stub (codegen.image)."""
+        return cls(symbols["entry"], symbols["set_tls"], symbols.get("use_x18", 0))
 
     def of(self, site: Site) -> int:
         """Where the trampoline of a site goes."""

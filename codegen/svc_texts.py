@@ -19,6 +19,7 @@ import hashlib
 import inspect
 import logging
 import os
+import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -231,9 +232,21 @@ def _read_all(fd: int, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
+def remove_others(directory: str | os.PathLike[str], entries: Entries, page: int) -> None:
+    """Texts that other versions of ddock have kept. Who has one open keeps it."""
+    root = Path(directory) / "svc"
+    with contextlib.suppress(FileNotFoundError):
+        for path in root.iterdir():
+            if path.name != _name(entries, page):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _name(entries: Entries, page: int) -> str:
+    return f"{_revision()}-{entries.svc:x}-{entries.set_tls:x}-{entries.x18:x}-{page:x}"
+
+
 def _open(root: Path, entries: Entries, page: int) -> Path:
-    name = f"{_revision()}-{entries.svc:x}-{entries.set_tls:x}-{entries.x18:x}-{page:x}"
-    path = root / name
+    path = root / _name(entries, page)
     path.mkdir(parents=True, exist_ok=True, mode=0o755)
     require_own(path)
     return path

@@ -128,9 +128,7 @@ class Scanner:
         strict: bool = False,
     ) -> None:
         """`cache`: the translation cache's directory. `page`, `strict`: codegen.svc_texts."""
-        entries = Entries(
-            stub.symbols["entry"], stub.symbols["set_tls"], stub.symbols.get("use_x18", 0)
-        )
+        entries = Entries.of_stub(stub.symbols)
         self.store = TextStore(cache, entries, page, strict=strict)
         self._rule = WriteOrExecute(self.store)
         self.interruptions = Trampolines(stub, entries, self._rule, TrapNet(entries, page))

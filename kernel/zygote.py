@@ -25,9 +25,12 @@ from typing import Any
 import msgpack
 
 import tables
+from codegen import svc_texts
 from codegen.cache import TranslationCache
 from codegen.image import StubImage, build_stub, encodings
+from codegen.svc_patch import Entries
 from codegen.variant import ORDINARY
+from kernel import isa as instruction_sets
 from kernel import session
 from kernel.fs import tmpfs
 from kernel.host import engines
@@ -149,6 +152,10 @@ class Zygote:
             if not encodings(isa, Path(directory)).exists():
                 _run_apart(partial(build_stub, *parts))
             stub = build_stub(*parts)
+            if engine is not None and instruction_sets.of(isa).scanned:
+                svc_texts.remove_others(
+                    directory, Entries.of_stub(stub.symbols), engine.profile.page_size
+                )
             found = stub, TranslationCache(directory, stub.entry, renew=True)
             self._stubs[directory, isa] = found
         return found

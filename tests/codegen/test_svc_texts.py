@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codegen.svc_patch import Entries, Site, pack_sites, unpack_sites
-from codegen.svc_texts import TextStore
+from codegen.svc_texts import TextStore, remove_others
 
 PAGE = 4096
 SVC, MSR_X3, NOP, RET = 0xD400_0001, 0xD51B_D043, 0xD503_201F, 0xD65F_03C0
@@ -68,3 +68,18 @@ def test_data_beside_code_is_left_alone_unless_nothing_else_holds(strict: bool) 
     code = struct.pack("<5I", SVC, NOP, SVC, MSR_X3, SVC)
     found = [site.offset for site in store.find_sites(code, [(4, 8), (12, 16)])]
     assert found == ([0, 8, 12, 16] if strict else [12])
+
+
+def test_what_other_versions_have_kept_goes(tmp_path: Path, file: Path) -> None:
+    remove_others(tmp_path / "nothing-there", ENTRIES, PAGE)
+    store = TextStore(tmp_path, ENTRIES, PAGE)
+    before = sites(store, file)
+    other = tmp_path / "svc" / "old"
+    other.mkdir()
+    (other / "text").write_bytes(b"x")
+    remove_others(tmp_path, ENTRIES, PAGE)
+    assert len(list((tmp_path / "svc").iterdir())) == 1
+    assert sites(TextStore(tmp_path, ENTRIES, PAGE), file) == before
+    remove_others(tmp_path, ENTRIES, 4 * PAGE)
+    assert not list((tmp_path / "svc").iterdir())
+    assert sites(store, file) == before, "what is open stays"
