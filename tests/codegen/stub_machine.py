@@ -34,6 +34,7 @@ from codegen.layout import (
     Slot,
     State,
 )
+from codegen.variant import ORDINARY, Variant
 from kernel.marshal import rows
 from kernel.reply import Program
 
@@ -64,16 +65,17 @@ class Built(NamedTuple):
 
 
 @cache
-def stub(isa: str) -> Built:
+def stub(isa: str, variant: Variant = ORDINARY) -> Built:
     """The stub of `isa`."""
     table = tables.load(isa)
-    made = import_module(f"codegen.templates.{isa}.stub").build(table.numbers, rows(table), Memo())
+    build = import_module(f"codegen.templates.{isa}.stub").build
+    made = build(table.numbers, rows(table), Memo(), variant)
     return Built(made.a, made.names, made.a.finish())
 
 
-def address(isa: str, name: str) -> int:
+def address(isa: str, name: str, variant: Variant = ORDINARY) -> int:
     """Where a label of the stub lies; local ones too, if there is just one."""
-    made = stub(isa)
+    made = stub(isa, variant)
     if name in made.names:
         return made.a.address(made.names[name])
     (label,) = [label for label in made.a.labels if label.name == name]
@@ -109,6 +111,7 @@ class Machine(ABC):
     """One thread in the stub. `calls` are the host calls it made, as (name, arguments)."""
 
     isa: ClassVar[str]
+    variant: ClassVar[Variant] = ORDINARY
     RETURN: ClassVar[int]  # the guest's instruction behind its system call
     ARGUMENTS: ClassVar[tuple[str, ...]]
     NUMBER: ClassVar[str]  # the register of the system call's number
@@ -123,7 +126,7 @@ class Machine(ABC):
         self.table = tables.load(self.isa)
         self.numbers = self.table.numbers
         self.uc = self.engine()
-        made = stub(self.isa)
+        made = stub(self.isa, self.variant)
         for start, size in (
             (made.a.base, -(-len(made.code) // PAGE) * PAGE),
             (BELLS_BASE, PAGE),
@@ -194,7 +197,7 @@ class Machine(ABC):
     # -- memory ------------------------------------------------------------------------------------
 
     def address(self, name: str) -> int:
-        return address(self.isa, name)
+        return address(self.isa, name, self.variant)
 
     def read(self, where: int, size: int) -> bytes:
         return bytes(self.uc.mem_read(where, size))
@@ -296,7 +299,7 @@ class Machine(ABC):
 
     def trap_at(self, where: int) -> Trap:
         """The breakpoint at `where`."""
-        made = stub(self.isa)
+        made = stub(self.isa, self.variant)
         names = [n for n, label in made.names.items() if made.a.address(label) == where]
         return Trap(names[0] if names else hex(where))
 

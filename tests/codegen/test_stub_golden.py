@@ -7,6 +7,7 @@ marshal and op tables stand in no listing: they follow from the tables of system
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections import Counter
@@ -17,6 +18,7 @@ import pytest
 from codegen.asm.assembler import Label
 from codegen.asm.decode import Instruction, sweep
 from codegen.layout import STUB_TEXT_LIMIT
+from codegen.variant import ORDINARY, Variant
 from tests.codegen.stub_machine import Built, stub
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,6 +43,7 @@ PARTS = {  # the file of templates that emits it: its first label
     },
 }
 END = "empty_string"
+VARIANT = Variant(reserved_x18=True, kernel_pages=True)
 _ARM64_TARGETS = ("b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr")
 _BRANCH = re.compile(r"0x[0-9a-f]+|\d+")
 _TARGET = re.compile(r"#(0x[0-9a-f]+|\d+)$")  # arm64: the last operand of a branch or adr
@@ -90,9 +93,9 @@ def operands(instruction: Instruction, names: dict[int, list[str]]) -> str:
     return text
 
 
-def listing(isa: str, first: str) -> str:
+def listing(isa: str, first: str, variant: Variant = ORDINARY) -> str:
     """The part of the stub that begins with the label `first`."""
-    made = stub(isa)
+    made = stub(isa, variant)
     starts = sorted(offset_of(made.names[name]) for name in (*PARTS[isa].values(), END))
     start = offset_of(made.names[first])
     stop = starts[starts.index(start) + 1]
@@ -118,6 +121,22 @@ def test_golden_listing(isa: str, part: str) -> None:
     assert file.read_text() == text, "UPDATE_GOLDEN=1 accepts the new listing"
 
 
+def test_golden_differences_of_the_variant() -> None:
+    """What codegen.variant changes, without the offsets."""
+    text = ""
+    for part, first in PARTS["arm64"].items():
+        ordinary, other = (
+            [re.sub(r"^ +[0-9a-f]+  ", "  ", line) for line in found.splitlines()]
+            for found in (listing("arm64", first), listing("arm64", first, VARIANT))
+        )
+        lines = difflib.unified_diff(ordinary, other, part, part, lineterm="")
+        text += "".join(f"{line}\n" for line in lines)
+    file = GOLDEN / "arm64" / "stub-variant.diff"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text, "UPDATE_GOLDEN=1 accepts the new differences"
+
+
 @pytest.mark.parametrize("isa", PARTS)
 def test_the_listings_show_every_instruction(isa: str) -> None:
     made = stub(isa)
@@ -139,8 +158,9 @@ def test_what_the_assembler_says_it_emitted_is_what_capstone_reads() -> None:
 
 
 @pytest.mark.parametrize("isa", PARTS)
-def test_the_tables_lie_behind_the_code_within_the_text(isa: str) -> None:
-    made = stub(isa)
+@pytest.mark.parametrize("variant", [ORDINARY, VARIANT])
+def test_the_tables_lie_behind_the_code_within_the_text(isa: str, variant: Variant) -> None:
+    made = stub(isa, variant)
     end = offset_of(made.names[END])
     for name in ("dispatch_table", "op_table", "marshal_table", "one"):
         assert offset_of(made.names[name]) > end
