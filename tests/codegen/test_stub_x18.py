@@ -162,7 +162,7 @@ class Kernel:
             process=SimpleNamespace(texts=SimpleNamespace(scanned=known)), copy_in=self._copy_in
         )
         made: Any = Trampolines
-        self.trampolines = made(stub, entries, rule)
+        self.trampolines = made(stub, entries, rule, None)  # no filter, no net
 
     async def _copy_in(self, at: int, length: int) -> bytes:
         return self.machine.read(at, length)
