@@ -50,6 +50,17 @@ def touches_stub(address: int, length: int) -> bool:
     return end > _WRAPPED or (address < STUB_END and end > STUB_BASE)
 
 
+def _whole_pages(task: Task, start: int, length: int) -> int:
+    """`length` in whole pages from `start`. LinuxError: EINVAL, or ENOMEM for the stub's."""
+    page = task.process.container.page_size
+    if start % page:
+        raise LinuxError(errno.EINVAL)
+    length = rounded(length, page)
+    if touches_stub(start, length):
+        raise LinuxError(errno.ENOMEM)
+    return length
+
+
 # -- the heap ------------------------------------------------------------------------------------
 
 
@@ -235,26 +246,16 @@ def madvise(task: Task, start: Pointer, len_in: Size, behavior: Int) -> Answer:
 @syscall()
 def msync(task: Task, start: Pointer, len: Size, flags: Int) -> Answer:
     """msync(2) of a range that reaches into the stub's."""
-    page = task.process.container.page_size
-    if start % page:
-        return -errno.EINVAL
-    length = rounded(len, page)
-    if touches_stub(start, length):
-        return -errno.ENOMEM
-    return Reply.hostcall("msync", start, length, flags)
+    return Reply.hostcall("msync", start, _whole_pages(task, start, len), flags)
 
 
 @syscall()
 async def mincore(task: Task, start: Pointer, len: Size, vec: Pointer) -> Answer:
     """mincore(2) of a range that reaches into the stub's: a byte for each page."""
-    page = task.process.container.page_size
-    if start % page:
-        return -errno.EINVAL
-    length = rounded(len, page)
-    if touches_stub(start, length):
-        return -errno.ENOMEM
+    length = _whole_pages(task, start, len)
     if not task.process.container.larger_pages:
         return Reply.hostcall("mincore", start, length, vec)
+    page = task.process.container.page_size
     ratio = page // HOST_PAGE
     most = PAYLOAD_SIZE // ratio * page
     for done in range(0, length, most):

@@ -1,27 +1,7 @@
 /* mmap and its relatives. */
 #include "guest.h"
-#include <setjmp.h>
+#include "probe.h"
 #include <sys/mman.h>
-
-static sigjmp_buf back;
-
-static void jumps(int number)
-{
-    (void)number;
-    siglongjmp(back, 1);
-}
-
-/* Tell whether memory can be read ('r'), read and written ('w') or neither ('-'). */
-static char probe(volatile char *address)
-{
-    volatile char can = '-';
-    if (sigsetjmp(back, 1))
-        return can;
-    char byte = *address;
-    can = 'r';
-    *address = byte;
-    return 'w';
-}
 
 static void anonymous(void)
 {

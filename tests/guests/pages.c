@@ -1,7 +1,7 @@
 /* The page size and everything that counts in pages, whatever the size is. */
 #include "guest.h"
+#include "probe.h"
 #include <sys/auxv.h>
-#include <setjmp.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
@@ -10,25 +10,6 @@
 #define BOTH (PROT_READ | PROT_WRITE)
 
 static size_t page;
-static sigjmp_buf back;
-
-static void jumps(int number)
-{
-    (void)number;
-    siglongjmp(back, 1);
-}
-
-/* Tell whether memory can be read ('r'), read and written ('w') or neither ('-'). */
-static char probe(volatile char *address)
-{
-    volatile char can = '-';
-    if (sigsetjmp(back, 1))
-        return can;
-    char byte = *address;
-    can = 'r';
-    *address = byte;
-    return 'w';
-}
 
 /* The same for the first and last byte of each of the first pages. */
 static const char *probes(char *start, int pages)
