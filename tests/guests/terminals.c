@@ -38,6 +38,7 @@ static void handler(int number)
 static void on_terminal(void)
 {
     setsid();
+    signal(SIGHUP, SIG_DFL); /* ignored where nohup started us */
     int fd = open(slave_name, O_RDWR); /* becomes the controlling terminal */
     dup2(fd, 0);
     dup2(fd, 1);
@@ -63,8 +64,13 @@ static void on_terminal(void)
         ssize_t n = read(0, line, sizeof line);
         if (n == 0)
             dprintf(1, "end of file\n");
-        else if (n < 0)
-            _exit(errno == EIO ? 50 : 51);
+        else if (n < 0) {
+            if (errno != EIO)
+                _exit(51);
+            alarm(10);
+            pause(); /* hung up: that can be seen before SIGHUP has come */
+            _exit(50);
+        }
         else
             dprintf(1, "%zd bytes\n", n);
     }
