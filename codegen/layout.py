@@ -19,20 +19,22 @@ STUB_MEMORY: Final = STUB_BASE + 0x8_0000  # from here to the limit arm64's has 
 BELLS_BASE: Final = STUB_BASE + 0x1000_0000  # the container's bell page
 SLOTS_BASE: Final = STUB_BASE + 0x2000_0000  # slot i lies at SLOTS_BASE + i * SLOT_SIZE
 
-# --- low addresses that patched sites jump through (see codegen.patch for the proof)
-JUMP_TABLE: Final = 0x050F_0000  # 8192 pointers; the address's top half must be 0x050F
-RETURN_TABLE: Final = 0x0510_0000  # 8192 return addresses, private to the process
-ENTRY_POINTER: Final = 0x0511_0000  # one pointer: the stub's entry
-TRAMPOLINES: Final = 0x0512_0000  # 8192 trampolines of 32 bytes
+# --- low addresses that patched sites jump through (see codegen.patch for the proof). What a call
+# touches lies together: a forked child maps 64 KiB at each first touch.
+SITE_LIMIT: Final = 8191
+JUMP_TABLE: Final = 0x050F_0000  # a pointer a site; the address's top half must be 0x050F
+ENTRY_POINTER: Final = JUMP_TABLE + 8 * SITE_LIMIT  # one pointer: the stub's entry
+TRAMPOLINES: Final = 0x0510_0000  # a trampoline of 32 bytes a site
 TRAMPOLINE_SIZE: Final = 32
-SITE_LIMIT: Final = 8192
-LOW_END: Final = TRAMPOLINES + SITE_LIMIT * TRAMPOLINE_SIZE
+RETURN_TABLE: Final = 0x0514_0000  # a return address a site, private to the process
+LOW_END: Final = 0x0515_0000
 
 # --- descriptors of the stub in every guest process
+WATCH_FD: Final = 1020  # never free; a pidfd where kernel.watching says so
 STUB_FD: Final = 1021  # the stub's ELF, for execve
 CTRL_FD: Final = 1022  # SEQPACKET socket to the kernel: descriptors travel here
 BELL_FD: Final = 1023  # eventfd that wakes a sleeping kernel
-STUB_FDS: Final = range(STUB_FD, BELL_FD + 1)
+STUB_FDS: Final = range(WATCH_FD, BELL_FD + 1)
 
 KICK_SIGNAL: Final = 62  # host signal that takes a thread out of native code
 
@@ -46,9 +48,9 @@ SLOT_LIMIT: Final = PAGE - BELLS_FIRST
 SLOT_SIZE: Final = 0x2_0000
 FD_FLAGS: Final = 0x1000  # one byte a descriptor, 0..4095 (only the group leader's counts)
 FD_FLAGS_SIZE: Final = 0x1000
-PAYLOAD: Final = 0x2000
+STACK_TOP: Final = 0x4000  # the stub's own stack grows down from here
+PAYLOAD: Final = 0x4000
 PAYLOAD_SIZE: Final = 0x1_0000
-STACK_TOP: Final = 0x1_4000  # the stub's own stack grows down from here
 ALT_STACK: Final = 0x1_4000  # host signal frames of this thread
 ALT_STACK_SIZE: Final = SLOT_SIZE - ALT_STACK
 
@@ -95,12 +97,14 @@ class Slot:
     MAIL_FULL: Final = 0x2D0  # u64: another thread received our descriptors: the message's number
     MAIL_FDS: Final = 0x2D8  # 2 x u32
     ALT_DESCRIPTOR: Final = 0x2E0  # stack_t for sigaltstack: address, flags, size
-    CHILD_CTRL: Final = 0x2F8  # u32: cloned process: descriptor to move to CTRL_FD
-    CHILD_HAS_CTRL: Final = 0x2FC  # u32: 1 if CHILD_CTRL counts
+    CHILD_CTRL: Final = 0x2F8  # u32: descriptor to move to CTRL_FD, of a process made in two steps
     ROBUST_LIST: Final = 0x300  # u64: head of the robust futex list (set_robust_list), 0 = none
     ASK_BEFORE_EXIT: Final = 0x308  # u32: exit_group posts LAST_WILL whatever ROBUST_LIST says
     CHILD_LIMIT: Final = 0x310  # struct rlimit: a child raises RLIMIT_NOFILE to this, then sets
     CHILD_LIMIT_AFTER: Final = 0x320  # struct rlimit: this one; hard limit 0 = nothing to do
+    WATCH: Final = 0x330  # u64: pid of the only child, whose pidfd is WATCH_FD; 0 = there is none
+    WATCH_POLL: Final = 0x338  # struct pollfd of WATCH_FD
+    CHILD_HOST_TID: Final = 0x340  # u32: of the process that this thread has made last
     PROGRAM: Final = 0x400  # micro-ops, OP_SIZE each
     OP_SIZE: Final = 64
     PROGRAM_LIMIT: Final = 48
@@ -119,9 +123,9 @@ class SlotArm64:
     KERNEL_PID: Final = 0x80  # u64: the kernel's host pid, the parent of every guest process
     X18: Final = 0x88  # the guest's, where the host keeps the register for itself,
     RESERVED_X18: Final = 0x90  # which this says: 1
-    XREGS: Final = 0x1_3E00  # x0..x30, sp: saved on the slow path
-    NZCV: Final = 0x1_3F00  # saved on the slow path
-    STACK_TOP: Final = 0x1_3E00  # the stub's own stack grows down from here
+    XREGS: Final = 0x3E00  # x0..x30, sp: saved on the slow path
+    NZCV: Final = 0x3F00  # saved on the slow path
+    STACK_TOP: Final = 0x3E00  # the stub's own stack grows down from here
 
 
 class Trampoline:
@@ -202,7 +206,8 @@ class Op:
     RECV_FDS: Final = 4
     SEND_FD: Final = 5  # a0 = descriptor
     # a0 = host flags, a1 = 1: by way of a process in between (arm64), a2 = host tid's address,
-    # a3 = ctid, a4 = tls, a5 = slot
+    # a3 = ctid, a4 = tls, a5 = slot. With MAPS the child maps its slot, which RESULTS[1] is, and
+    # has RESULTS[0] for its control socket.
     CLONE: Final = 6
     ENTER: Final = 7  # a0 = rip, a1 = rsp: start a program image
     CONTINUE: Final = 8  # post CONTINUED and run what the kernel answers
@@ -213,6 +218,7 @@ class Op:
 
     CHECKED: Final = 1  # flag: an error ends the program with Request.FAILED
     INTERRUPTIBLE: Final = 2  # flag: not started when PENDING is set (result -EINTR)
+    MAPS: Final = 8  # flag of CLONE
     REPORT_EINTR: Final = 4  # flag: a result of -EINTR ends the program with Request.FAILED
 
 

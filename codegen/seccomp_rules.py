@@ -21,6 +21,7 @@ from codegen.layout import (
     STUB_FD,
     STUB_MEMORY,
     STUB_TEXT_LIMIT,
+    WATCH_FD,
 )
 from tables import Table
 
@@ -147,7 +148,7 @@ class RuleWriter:
         """The descriptor is not one of the stub's, else EBADF."""
         fine = bpf.Label()
         self.low(argument)
-        self.program.jump(bpf.JUMP_GREATER_EQUAL, STUB_FD, if_false=fine)
+        self.program.jump(bpf.JUMP_GREATER_EQUAL, WATCH_FD, if_false=fine)
         self.require(bpf.JUMP_GREATER, BELL_FD, ERRNO | errno.EBADF)
         self.program.bind(fine)
 
@@ -307,10 +308,11 @@ def _dup2(w: RuleWriter) -> None:
 
 
 def _dup3(w: RuleWriter) -> None:
-    """As dup2, but a forked child puts its own control socket in place."""
+    """As dup2, but a forked child puts its own control socket in place, its maker the pidfd."""
     w.guest_descriptor(0)
     w.low(1)
     w.refuse(bpf.JUMP_EQUAL, CTRL_FD, ALLOW)
+    w.refuse(bpf.JUMP_EQUAL, WATCH_FD, ALLOW)
     w.guest_descriptor(1)
     w.ret(ALLOW)
 
@@ -319,7 +321,7 @@ def _close_range(w: RuleWriter) -> None:
     """A range that reaches the stub's descriptors is for the kernel to split."""
     below = bpf.Label()
     w.low(1)
-    w.program.jump(bpf.JUMP_GREATER_EQUAL, STUB_FD, if_false=below)
+    w.program.jump(bpf.JUMP_GREATER_EQUAL, WATCH_FD, if_false=below)
     w.low(0)
     w.require(bpf.JUMP_GREATER, BELL_FD, ERRNO | errno.EBADF)
     w.program.bind(below)

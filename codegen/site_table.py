@@ -3,13 +3,13 @@
 One file, laid out like the addresses it is mapped at (file offset = address - JUMP_TABLE):
 
     address         what                                 in the file        mapped
-    JUMP_TABLE      pointer to trampoline i, 8192 times  constant           shared, R-X
-    RETURN_TABLE    return address of site i             a hole             private, RW-, anonymous
+    JUMP_TABLE      pointer to trampoline i              constant           shared, R-X
     ENTRY_POINTER   the stub's entry                     constant           shared, R-X
     TRAMPOLINES     trampoline i, 32 bytes each          written once each  shared, R-X
+    RETURN_TABLE    return address of site i             not in it          private, RW-, anonymous
 
-A guest needs two mappings: the whole file, and anonymous memory over the return table, which the
-kernel fills when it maps patched text. The file must be opened read-only, so that no guest can
+A guest needs two mappings: the file, and anonymous memory for the return table, which the kernel
+fills when it maps patched text. The file must be opened read-only, so that no guest can
 make its shared mapping writable.
 
 Trampolines are written while other processes run from the same page: a slot's bytes are written
@@ -36,8 +36,8 @@ from codegen.layout import (
     TRAMPOLINES,
 )
 
-SIZE: Final = LOW_END - JUMP_TABLE
-RETURN_TABLE_SIZE: Final = 8 * SITE_LIMIT
+SIZE: Final = RETURN_TABLE - JUMP_TABLE
+RETURN_TABLE_SIZE: Final = LOW_END - RETURN_TABLE
 _ENTRY_OFFSET = ENTRY_POINTER - JUMP_TABLE
 _TRAMPOLINES_OFFSET = TRAMPOLINES - JUMP_TABLE
 _TAIL = b"\x48\x8b\x0c\x25"  # mov rcx, [abs32]: how every trampoline ends what it moved
@@ -91,7 +91,7 @@ class SiteTable:
 
 def slot_at(address: int) -> int | None:
     """The slot whose trampoline holds this address."""
-    if TRAMPOLINES <= address < LOW_END:
+    if TRAMPOLINES <= address < RETURN_TABLE:
         return (address - TRAMPOLINES) // TRAMPOLINE_SIZE
     return None
 
@@ -99,9 +99,10 @@ def slot_at(address: int) -> int | None:
 def _create(path: str, entry: int) -> None:
     """Make the file, complete or not at all. The caller holds the writers' lock."""
     content = bytearray(SIZE)
-    struct.pack_into(f"<{SITE_LIMIT}Q", content, 0, *range(TRAMPOLINES, LOW_END, TRAMPOLINE_SIZE))
+    for slot in range(SITE_LIMIT):
+        struct.pack_into("<Q", content, 8 * slot, TRAMPOLINES + slot * TRAMPOLINE_SIZE)
     struct.pack_into("<Q", content, _ENTRY_OFFSET, entry)
-    content[_TRAMPOLINES_OFFSET:] = b"\xcc" * (SITE_LIMIT * TRAMPOLINE_SIZE)
+    content[_TRAMPOLINES_OFFSET:] = b"\xcc" * (SIZE - _TRAMPOLINES_OFFSET)
     write_file(path, content)
 
 

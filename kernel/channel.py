@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<QQ")
 _MSG_CMSG_CLOEXEC = 0x4000_0000
 _MAIL_LIMIT = 1024
+_STOCK = 2
 
 
 _DESCRIPTOR = struct.Struct("i")
@@ -170,8 +171,8 @@ class Stock:
         return self._ready.pop() if self._ready else Channel()
 
     def _refill(self) -> None:
-        if not self._ready and not self._closed:
-            with contextlib.suppress(OSError):  # no descriptors left: `take` will say so
+        with contextlib.suppress(OSError):  # no descriptors left: `take` will say so
+            while len(self._ready) < _STOCK and not self._closed:
                 self._ready.append(Channel())
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, Slot
+from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, WATCH_FD, Slot
 from kernel import endings, isa
 from kernel.channel import Stock
 from kernel.clock import Clock
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from tables import Table
 
 _EAGAIN = 11
+_PID_MAX = 32767
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Container:
         self.memory = MemoryLimit(self)
         self.pids: dict[int, Process] = {}
         self.by_host_pid: dict[int, Process] = {}
+        self.stopped: set[Process] = set()  # by job control
         self.signal_waits: dict[Task, tuple[int, Waiter]] = {}
         self.calls_entered = 0  # system calls of threads that have ended ...
         self.calls_trapped = 0  # ... and how many of them came through a trap
@@ -112,13 +114,14 @@ class Container:
         self.slots = SlotPool(SLOT_LIMIT)
         self._retired: list[tuple[SlotMemory, int, int]] = []
         self._last_pid = 0
+        self._wrapped = False  # ids have been used before
         self._tids: set[int] = set()
         self._on_end = on_end
         self.ended = False
         self.confinement: Callable[[Task], Any] | None = None
 
     def _make_ring(self) -> Ring:
-        arguments = self.dispatcher.serve, self._reap, self.engine.host_kick
+        arguments = self.dispatcher.serve, self.reap, self.engine.host_kick
         if self.engine.kind == "native" and self.isa.weakly_ordered:
             return WeakRing(*arguments, Ordering(self.stub))
         return Ring(*arguments)
@@ -131,13 +134,17 @@ class Container:
         host_signal.signal(host_signal.SIGCHLD, self._child_signal)
 
     def _child_signal(self, _number: int, _frame: object) -> None:
-        self.ring.interrupted = True
-        self.ring.wake()
+        self.ring.interrupt()
 
     def new_pid(self) -> int:
         """A free id; ids go up and wrap at 32768 as Linux's do (never to a small one)."""
+        if not self._wrapped and self._last_pid < _PID_MAX:
+            self._last_pid += 1
+            self._tids.add(self._last_pid)
+            return self._last_pid
+        self._wrapped = True
         for _ in range(32768):
-            self._last_pid = self._last_pid + 1 if self._last_pid < 32767 else 300
+            self._last_pid = self._last_pid + 1 if self._last_pid < _PID_MAX else 300
             if self._last_pid not in self._tids and not self._in_use(self._last_pid):
                 self._tids.add(self._last_pid)
                 return self._last_pid
@@ -157,7 +164,8 @@ class Container:
         """A slot for a new thread; EAGAIN when the container has its full number of them."""
         if len(self._tids) >= self.pids_limit:
             raise LinuxError(_EAGAIN)
-        self._collect_slots()
+        if self._retired:
+            self._collect_slots()
         slot = self.slots.take()
         if slot is None:
             raise LinuxError(_EAGAIN)
@@ -180,7 +188,6 @@ class Container:
         """Start a process from outside: the container's init or `docker exec`. LinuxError."""
         slot = self.take_slot()
         pid = self.new_pid()
-        slot.reset_flags()
         files = FileTable(slot.flags_view)
         process = Process(self, pid, None, slot, self.channels.take(), files)
         process.group = process.session = pid
@@ -199,11 +206,13 @@ class Container:
         process.first_boot = True
         if self.spec.init:  # a real init of Docker's would pass signals on to it
             process.unkillable = False
+        task.write_identity()
         self.add_task(task)
         self.pids[pid] = process
         process.channel.send_boot(slot, self.ring.page_fd)
         descriptors = [
             *((fd, number) for number, fd in enumerate(stdio)),
+            (self.stub_fd, WATCH_FD),  # a guest's F_DUPFD must never find it free
             (self.stub_fd, STUB_FD),
             (process.channel.guest_end.fileno(), CTRL_FD),
             (self.ring.bell_fd, BELL_FD),
@@ -230,9 +239,8 @@ class Container:
         )
 
     def add_task(self, task: Task) -> None:
-        """A new thread: reachable by its slot and its process."""
+        """A new thread: reachable by its slot and its process. Its identity is in the slot."""
         task.process.tasks[task.tid] = task
-        task.write_identity()
         self.ring.attach(task)
 
     # -- ending ----------------------------------------------------------------------------------
@@ -242,6 +250,7 @@ class Container:
         process = task.process
         if process.tasks.pop(task.tid, None) is None:
             return
+        task.wean()
         task.abandon()
         for waiter in (*task.errands_done, *(waiter for _, _, waiter in task.errands)):
             waiter.wake()
@@ -294,6 +303,8 @@ class Container:
         if process.host_pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.host_pid, SIGKILL)
+        else:
+            process.killed_unborn = True
 
     def kill_all(self) -> None:
         """End every process of the container."""
@@ -302,7 +313,7 @@ class Container:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.host_pid, SIGKILL)
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
         """Collect host processes that have ended."""
         while (ended := self._reaper.next()) is not None:
             process = ended.process
@@ -328,7 +339,8 @@ class Container:
     def _recycle(self, process: Process) -> None:
         """What an ended process had of ours is free for others."""
         if process.leader_slot is not None:
-            self.slots.give(process.leader_slot)
+            if not process.leaves_slot_behind:
+                self.slots.give(process.leader_slot)
             process.leader_slot = None
         for slot in process.spare_slots:
             self.slots.give(slot)

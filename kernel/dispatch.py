@@ -17,7 +17,7 @@ from codegen.layout import STUB_FDS, Request, Slot, State
 from kernel import families
 from kernel.errors import Interrupted, LinuxError
 from kernel.loader import boot
-from kernel.reply import Program, Reply
+from kernel.reply import OutReply, Program, Reply
 from kernel.robust import release
 from kernel.signals.delivery import deliver, note_host_signals
 from kernel.signals.sending import deliverable
@@ -53,6 +53,7 @@ class Dispatcher:
             self._calls[number] = call
             self._handlers[number] = REGISTRY[name]
         self._exit_numbers = {self.abi.numbers[name] for name in _EXIT_NAMES}
+        self._exit_group = self.abi.numbers["exit_group"]
         self.unimplemented: dict[str, int] = {}
         self.recent: deque[tuple[int, int]] = deque(maxlen=32)
         self.trace: Callable[[Task, int, Any], None] | None = None
@@ -126,6 +127,8 @@ class Dispatcher:
         elif isinstance(answer, Reply):
             try:
                 answer.emit(task)
+                if type(answer) is OutReply and deliverable(task):
+                    ring.mark_pending(task)
             except (LinuxError, OSError, ValueError) as error:
                 _log.debug("answer could not be sent: %s", error)
                 task.slot.write_result(-(getattr(error, "errno", None) or errno.EIO))
@@ -197,6 +200,21 @@ class Dispatcher:
         """The stub says good-bye and does not wait."""
         self._leave(task, nr, task.slot.q[_ARGS] & 0xFF)
 
+    def farewell(self, task: Task) -> None:
+        """`task` has ended its process without waiting for us: what its slot still says."""
+        q = task.slot.q
+        if q[_TRAPS] != task.traps_seen:
+            self._container.translations.trapped(task)
+        if self.trace is not None and self.exit_status(task) is not None:
+            self.trace(task, q[_NR], None)
+
+    def exit_status(self, task: Task) -> int | None:
+        """The wait status of a thread that is making, or has made, exit_group."""
+        q = task.slot.q
+        if q[0] & _REQUEST_MASK == State.REQUESTED and q[_NR] == self._exit_group:
+            return (q[_ARGS] & 0xFF) << 8
+        return None
+
     async def _last_will(self, task: Task) -> tuple[int, int]:
         """A thread that may hold robust mutexes ends: release them first."""
         code, nr = task.slot.q[_ARGS] & 0xFF, task.slot.q[_ARGS + 1]
@@ -225,6 +243,7 @@ class Dispatcher:
         if self._names[nr] == "exit_group" or len(process.tasks) == 1:
             if process.status is None:
                 process.status = code << 8
+            self._container.by_host_pid.setdefault(process.host_pid, process)
             for other in list(process.tasks.values()):
                 self._container.retire_task(other)
         else:

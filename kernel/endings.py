@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernel.signals.jobcontrol import groups_of_family, release_orphans
-from kernel.signals.sending import child_info, send_to_process
+from kernel.signals.sending import child_info, queue, send_to_process, tell, unheard
 from kernel.signals.state import CLD_EXITED, CLD_KILLED, SA_NOCLDWAIT, SIG_IGN, SIGCHLD
 
 if TYPE_CHECKING:
@@ -15,19 +15,25 @@ if TYPE_CHECKING:
 def ended(process: Process, host_status: int) -> None:
     """The host process is gone: make the zombie, tell the parent, adopt the children."""
     container = process.container
+    for task in process.tasks.values():
+        container.dispatcher.farewell(task)
     if process.status is None:
         process.status = host_status
     process.zombie = True
     parent = process.parent
+    signal = 0
     if parent is not None:
         if _is_unwanted(process, parent):
             bury(process)
-        # Whoever waits finds the child before the signal could interrupt the wait, and is answered
-        # before we tidy up.
-        parent.wake_waiters()
+        # Whoever waits finds the signal pending, but the child before the signal could interrupt
+        # the wait, and is answered before we tidy up.
+        signal = _queue_for_parent(process, parent)
+        parent.wake_waiters(process)
     container.release(process)
-    groups = groups_of_family(process)
-    _adopt(process, parent)
+    container.stopped.discard(process)
+    relative = parent or process.collected_by
+    groups = groups_of_family(process, relative) if container.stopped else ()
+    _adopt(process, relative)
     release_orphans(container, groups)
     for told in process.on_end:
         told(process.status)
@@ -36,14 +42,14 @@ def ended(process: Process, host_status: int) -> None:
         container.end(process.status)
     elif parent is None:
         bury(process)
-    else:
-        _tell_parent(process, parent)
+    if signal and parent is not None:
+        tell(parent, signal)
 
 
 def bury(process: Process) -> None:
     """The zombie's status has been taken: forget the process."""
     process.container.forget(process)
-    parent = process.parent
+    parent = process.parent or process.collected_by
     if parent is not None:
         own, inherited = process.rusage, process.children_rusage
         held = parent.children_rusage
@@ -53,6 +59,13 @@ def bury(process: Process) -> None:
             max(held[2], own[2], inherited[2]),
         )
         process.set_parent(None)
+
+
+def collect(process: Process) -> None:
+    """Its status has been taken although the host has not told us of its end yet."""
+    process.collected_by = process.parent
+    process.container.pids.pop(process.pid, None)
+    process.set_parent(None)
 
 
 def is_inits(process: Process) -> bool:
@@ -71,15 +84,17 @@ def _is_unwanted(process: Process, parent: Process) -> bool:
     return ignored and process.exit_signal == SIGCHLD
 
 
-def _tell_parent(process: Process, parent: Process) -> None:
-    """SIGCHLD, or what else the child was to send."""
+def _queue_for_parent(process: Process, parent: Process) -> int:
+    """SIGCHLD, or what else the child was to send: which it is, 0 if nobody is to be told."""
+    signal = process.exit_signal
+    if process.pid == 1 or not signal or unheard(parent, signal):
+        return 0
     status = process.status or 0
     code, number = CLD_EXITED, status >> 8
     if status & 0x7F:
         code, number = CLD_KILLED, status & 0x7F
-    if process.exit_signal:
-        info = child_info(process, 0, code, number)._replace(signal=process.exit_signal)
-        send_to_process(parent, info)
+    info = child_info(process, 0, code, number)._replace(signal=signal)
+    return signal if queue(parent, info) else 0
 
 
 def _adopt(process: Process, parent: Process | None) -> None:

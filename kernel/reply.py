@@ -108,22 +108,33 @@ class Program:
 
 
 class Template:
-    """A program packed once and used often; its `Hole` arguments are filled in at each use."""
+    """A program packed once and used often; its `Hole` arguments are filled in at each use.
+
+    The ops are runs of constant bytes with holes between them, so that one call packs them all.
+    """
 
     def __init__(self, program: Program) -> None:
-        self._ops = b"".join(program.ops)
+        ops = b"".join(program.ops)
+        layout, done = "<", 0
+        self._parts: list[bytes | int] = []  # constant, hole, constant, ..., constant
+        for at, _ in program.holes:
+            offset = 8 * at - Slot.PROGRAM
+            layout += f"{offset - done}sQ"
+            self._parts += (ops[done:offset], 0)
+            done = offset + 8
+        self._parts.append(ops[done:])
+        self._struct = struct.Struct(f"{layout}{len(ops) - done}s")
+        self._numbers = [number for _, number in program.holes]
         self._count = len(program.ops)
-        self._holes = program.holes
         self._payload = bytes(program.payload)
 
     def emit(self, slot: SlotMemory, values: Sequence[int]) -> None:
-        """Write it into `slot`; Hole(n) becomes `values[n]`."""
+        """Write it into `slot`; Hole(n) becomes `values[n]`, an unsigned number."""
         if self._payload:
             slot.write_payload(self._payload)
-        slot.write_ready(self._ops, self._count)
-        q = slot.q
-        for at, number in self._holes:
-            q[at] = values[number] & _MASK64
+        parts = self._parts
+        parts[1::2] = [values[n] for n in self._numbers]
+        slot.write_packed(self._struct, parts, self._count)
 
 
 class Reply:

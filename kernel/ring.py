@@ -26,7 +26,7 @@ from codegen.layout import (
     Slot,
     State,
 )
-from kernel.host.linux import futex_wake, tgkill
+from kernel.host.linux import change_cpu, futex_wake, tgkill
 from kernel.slot import shared_memory
 
 if TYPE_CHECKING:
@@ -40,9 +40,12 @@ _PENDING, _SLEEPING, _STATE, _ATTENTION = (
 )
 _BATCH = 64  # requests served before the event loop gets its turn
 _POLLS_MIN, _POLLS_MAX = 8, 2000  # empty polls before sleeping; one is about 0.15 us
+PATIENCE = 128  # empty polls before work is done that nobody waits for
+_BUSY_MASK = 15  # requests served before a child's end is looked at
 _YIELD_MASK = 15  # empty polls between two offers of the core
 _PREEMPTED_NS = 150_000  # sixteen polls took this long: the core was taken away meanwhile
 _CROWDED_NS = 10_000_000
+_LENT_NS = 1_000_000
 _GUEST_SPIN_CROWDED = 30
 _GUEST_SPIN = 6000  # pauses; a request that takes long is parked and does not spin
 
@@ -70,11 +73,14 @@ class Ring:
         self._polls = _POLLS_MAX
         self._next = BELLS_FIRST
         self._scheduled = False
+        self._moved = 0  # when we went to another core
+        self.patience = 0  # empty polls before `idle` is called
+        self._lent_until = 0  # a guest's new process may have our core until then
         self._quiet_from = 0  # when to poll again, after others wanted our core; 0: now
         self._loop: asyncio.AbstractEventLoop | None = None
         self._crowd = os.cpu_count() or 1
         self._later: list[Callable[[], None]] = []
-        self.interrupted = False  # set by signal handlers: call `idle` soon
+        self.interrupted = False  # `idle` is to be called
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin serving on `loop`."""
@@ -104,10 +110,12 @@ class Ring:
         if self._tasks[task.slot.index] is task:
             self._tasks[task.slot.index] = None
 
-    def wake(self) -> None:
-        """Make the loop run the pump (from a signal handler: the loop may sleep)."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_write(self.bell_fd, 1)
+    def interrupt(self) -> None:
+        """Have `idle` called soon (from a signal handler: the loop may sleep)."""
+        self.interrupted = True
+        if not self._words[BELLS_AWAKE // 4]:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(self.bell_fd, 1)
 
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -116,13 +124,13 @@ class Ring:
         if not self._scheduled:
             self._pump()
 
-    def _pump(self) -> None:  # noqa: C901, PLR0915 - one loop, kept flat for its speed
+    def _pump(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one loop, kept flat for its speed
         """Serve what is posted; poll on while traffic lasts, then sleep."""
         self._scheduled = False
         bells, tasks, serve = self._bells, self._tasks, self._serve
         find, sched_yield = bells.find, os.sched_yield
         start = self._next
-        served = polls = 0
+        served = polls = due = 0
         looked = perf_counter_ns()
         if self._quiet_from and looked > self._quiet_from:
             self._quiet_from = 0
@@ -131,26 +139,38 @@ class Ring:
         end = BELLS_FIRST + len(tasks)
         limit = self._polls
         while True:
-            if self.interrupted:
-                self.interrupted = False
-                self._idle()
-                end = BELLS_FIRST + len(tasks)
             at = find(b"\1", start, end)
             if at < 0 and start > BELLS_FIRST:
                 at = find(b"\1", BELLS_FIRST, start)
+            if self.interrupted:
+                if not due:
+                    due = polls + self.patience + 1
+                if polls >= due or polls >= limit or served & _BUSY_MASK == _BUSY_MASK:
+                    self.interrupted = False
+                    due = 0
+                    self._idle()
+                    end = BELLS_FIRST + len(tasks)
+                    continue
             if at < 0:
-                if self._later:
+                polls += 1
+                if self._later and (polls >= PATIENCE or polls >= limit) and not due:
                     self._do_later()
                     continue
-                polls += 1
                 if polls >= limit:
+                    if self.interrupted:
+                        continue
                     break
                 if not polls & _YIELD_MASK:
                     sched_yield()  # a guest may be waiting for this very core
                     now = perf_counter_ns()
-                    if now - looked > _PREEMPTED_NS and polls > _YIELD_MASK + 1:
-                        self._crowded(now)
-                        break
+                    if (
+                        now - looked > _PREEMPTED_NS
+                        and polls > _YIELD_MASK + 1
+                        and now > self._lent_until
+                    ):
+                        if self._crowded(now):
+                            break
+                        now = perf_counter_ns()
                     looked = now
                 continue
             bells[at] = 0
@@ -180,7 +200,7 @@ class Ring:
         self._words[BELLS_AWAKE // 4] = 0
         with self._fence:  # a locked instruction: AWAKE is visible before the bells are read again
             pass
-        if find(b"\1", BELLS_FIRST, end) >= 0:
+        if self.interrupted or find(b"\1", BELLS_FIRST, end) >= 0:
             self._words[BELLS_AWAKE // 4] = 1
             self._again()
 
@@ -193,15 +213,26 @@ class Ring:
         for each in work:
             each()
 
-    def _crowded(self, now: int) -> None:
-        """Sleep at the first empty poll, and have the guests do so, for a while.
+    def lend(self) -> None:
+        """A process begins in a guest: that it runs in our place for a moment is no crowd."""
+        self._lent_until = perf_counter_ns() + _LENT_NS
 
-        Others want this core: whoever polls loses it for milliseconds, whoever sleeps is woken at
-        once.
+    def _crowded(self, now: int) -> bool:
+        """Somebody else has our core: go to another one, or else yield this one for a while.
+
+        A guest and its kernel on one core wait for each other while another core may be idle: some
+        hosts never look for one when they wake a process. Where there is none, whoever polls loses
+        its core for milliseconds and whoever sleeps is woken at once: so sleep at the first empty
+        poll, and have the guests do so. False: we have moved.
         """
+        if now - self._moved > _CROWDED_NS:
+            self._moved = now
+            change_cpu()
+            return False
         self._quiet_from = now + _CROWDED_NS
         self._polls = 1
         self._words[BELLS_SPIN // 4] = _GUEST_SPIN_CROWDED
+        return True
 
     def _again(self) -> None:
         if not self._scheduled and self._loop is not None:

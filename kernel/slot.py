@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from collections.abc import Sequence
 
 import posix_ipc
@@ -110,6 +111,11 @@ class SlotMemory:
         self.mm[Slot.PROGRAM : Slot.PROGRAM + len(ops)] = ops
         self.q[_OPS] = count
 
+    def write_packed(self, ops: struct.Struct, parts: Sequence[bytes | int], count: int) -> None:
+        """Ops that are packed here, `count` of them."""
+        ops.pack_into(self.mm, Slot.PROGRAM, *parts)
+        self.q[_OPS] = count
+
     def read(self, address: int, length: int) -> bytes:
         """Bytes of the slot by guest address; ValueError when not within it."""
         offset = address - self.address
@@ -134,7 +140,10 @@ class SlotMemory:
 
 
 class SlotPool:
-    """Slots of a container, reused; a slot whose thread may still run is held back."""
+    """Slots of a container, reused; a slot whose thread may still run is held back.
+
+    Those in stock are reset already: fork(2) waits for its slot, nobody for one that comes back.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -142,17 +151,19 @@ class SlotPool:
         self.count = 0
 
     def take(self) -> SlotMemory | None:
-        """A reset slot, or None when the container has as many threads as it may."""
+        """A fresh slot, or None when the container has as many threads as it may."""
         if self._free:
-            slot = self._free.pop()
-        elif self.count < self._limit:
-            slot = SlotMemory(self.count)
-            self.count += 1
-        else:
+            return self._free.pop()
+        if self.count >= self._limit:
             return None
+        slot = SlotMemory(self.count)
+        self.count += 1
         slot.reset()
+        slot.reset_flags()
         return slot
 
     def give(self, slot: SlotMemory) -> None:
         """Take back a slot no thread uses any more."""
+        slot.reset()
+        slot.reset_flags()
         self._free.append(slot)

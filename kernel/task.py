@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import struct
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ddock.kernel")
 _CHUNK = PAYLOAD_SIZE - 4096
 _RESULTS = Slot.RESULTS // 8
+_IDENTITY = struct.Struct("<7Q")  # from Slot.TID on
 _HOST_TID, _PENDING, _STATE = Slot.HOST_TID // 4, Slot.PENDING // 4, Slot.STATE // 4
 
 
@@ -94,6 +96,22 @@ class ProgramFailed(LinuxError):
 class Task:
     """One guest thread. Created by process.clone or container.spawn, ended by `Process`."""
 
+    # What every thread begins with, until it is assigned: fork(2) makes many.
+    blocked = 0  # signal mask, bit n-1
+    saved_mask: int | None = None  # restored after sigsuspend, ppoll, ...
+    pending: Pending | None = None  # created when a signal is first aimed at this thread
+    alt_stack = (0, 2, 0)  # address, SS_DISABLE, size
+    traps_seen = 0
+    restart_nr = -1  # number of an interrupted call whose fate DELIVER decides
+    call_nr = -1  # number of the call being served
+    coroutine: Coroutine[Any, Any, Any] | None = None
+    sleeping_on: Any = None
+    after: Callable[[], None] | None = None  # to be called once the answer is published
+    # What to answer when a checked op of the present call's reply program fails.
+    recover: Callable[[int, int], Any] | None = None
+    on_finish: Callable[[Task, Any], None] | None = None
+    newborn: Process | None = None  # the process it has made last
+
     def __init__(
         self,
         process: Process,
@@ -110,22 +128,9 @@ class Task:
         self.fs = fs
         self.abi = abi
         self.isa: Isa = isa.of(abi.isa)
-        self.blocked = 0  # signal mask, bit n-1
-        self.saved_mask: int | None = None  # restored after sigsuspend, ppoll, ...
-        self.pending: Pending | None = None  # created when a signal is first aimed at this thread
-        self.alt_stack = (0, 2, 0)  # address, SS_DISABLE, size
         self.comm = process.comm
-        self.traps_seen = 0
         self.errands: list[tuple[str, tuple[int, ...], Waiter]] = []  # host calls asked by others
         self.errands_done: list[Waiter] = []  # to wake once the program with them has run
-        self.restart_nr = -1  # number of an interrupted call whose fate DELIVER decides
-        self.call_nr = -1  # number of the call being served
-        self.coroutine: Coroutine[Any, Any, Any] | None = None
-        self.sleeping_on: Any = None
-        self.after: Callable[[], None] | None = None  # to be called once the answer is published
-        # What to answer when a checked op of the present call's reply program fails.
-        self.recover: Callable[[int, int], Any] | None = None
-        self.on_finish: Callable[[Task, Any], None] | None = None
 
     @property
     def frames(self) -> Frames:
@@ -146,6 +151,12 @@ class Task:
     def host_tid(self) -> int:
         """The host's thread id, 0 until the host has made the thread."""
         return self.slot.words[_HOST_TID]
+
+    def wean(self) -> None:
+        """The last process it has made does not need to be known by this thread's slot any more."""
+        if self.newborn is not None:
+            self.newborn.learn_host_pid()
+            self.newborn = None
 
     # -- running a handler's coroutine -----------------------------------------------------------
 
@@ -307,11 +318,4 @@ class Task:
 
 def write_identity(slot: SlotMemory, tid: int, pid: int, ppid: int, who: Credentials) -> None:
     """Put the answers of getpid, getuid, ... into a slot."""
-    q = slot.q
-    q[Slot.TID // 8] = tid
-    q[Slot.PID // 8] = pid
-    q[Slot.PPID // 8] = ppid
-    q[Slot.UID // 8] = who.uid
-    q[Slot.EUID // 8] = who.euid
-    q[Slot.GID // 8] = who.gid
-    q[Slot.EGID // 8] = who.egid
+    _IDENTITY.pack_into(slot.mm, Slot.TID, tid, pid, ppid, who.uid, who.euid, who.gid, who.egid)

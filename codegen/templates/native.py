@@ -73,3 +73,7 @@ PAGED = frozenset(
 
 # Calls the stub turns into another one before it posts them.
 REWRITTEN: dict[str, str] = {"newfstatat": "newfstatat"}
+
+# Calls that may sleep in the host before they are posted.
+WATCHING: dict[str, str] = {"wait4": "wait4"}
+WAIT_OPTIONS_WATCHED = 2 | 8  # WUNTRACED, WCONTINUED: the kernel kicks who sleeps too long

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from codegen.asm.assembler import Assembler, Label
 from codegen.layout import Op
-from codegen.templates.native import NATIVE, PAGED, REWRITTEN
+from codegen.templates.native import NATIVE, PAGED, REWRITTEN, WATCHING
 from codegen.templates.rows import ROW_SIZE, Row, pack
 from codegen.variant import Variant
 
@@ -49,7 +49,9 @@ def emit(
 
 def _dispatch(s: Stub, numbers: Mapping[str, int], slow: Set[str], filler: bytes) -> None:
     """One pointer a number; unknown numbers and those of `slow` go to the kernel."""
-    entries = {name: label for name, label in (NATIVE | REWRITTEN).items() if name not in slow}
+    entries = {
+        name: label for name, label in (NATIVE | REWRITTEN | WATCHING).items() if name not in slow
+    }
     by_number = {numbers[name]: label for name, label in entries.items() if name in numbers}
     s.a.align(8, filler)
     s.bind("dispatch_table")

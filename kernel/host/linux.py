@@ -16,6 +16,7 @@ from kernel.host.engines import host_numbers
 _libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_sched_getcpu = _libc.sched_getcpu
 _mmap = _libc.mmap
 _mmap.restype = ctypes.c_size_t
 _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -43,6 +44,21 @@ def futex_wake(address: int) -> int:
 def tgkill(pid: int, tid: int, signal: int) -> int:
     """Signal one host thread."""
     return _checked(_syscall(_TGKILL, pid, tid, signal))
+
+
+def current_cpu() -> int:
+    """The CPU this thread runs on, as of now (getcpu(2))."""
+    return int(_sched_getcpu())
+
+
+def change_cpu() -> None:
+    """Move this thread to the next CPU it may use, for now: the host may move it again."""
+    usable = sorted(os.sched_getaffinity(0))
+    here = current_cpu()
+    others = [cpu for cpu in usable if cpu > here] or usable
+    if others[0] != here:
+        os.sched_setaffinity(0, others[:1])
+        os.sched_setaffinity(0, usable)
 
 
 def become_subreaper() -> None:

@@ -112,10 +112,16 @@ async def settle_refusal(task: Task, host: HostFrame, number: int) -> bool:
     return stop_background(task, signal)
 
 
-def groups_of_family(process: Process) -> set[int]:
-    """The groups that the end of `process` may orphan: its own and its children's."""
-    found = {child.group for child in process.children if child.session == process.session}
-    return found | {process.group}
+def groups_of_family(process: Process, parent: Process | None) -> set[int]:
+    """The groups that the end of `process` may orphan (kill_orphaned_pgrp in kernel/exit.c).
+
+    It may have been what ties its own group to its parent's, and its children's groups to its own.
+    """
+    own, session = process.group, process.session
+    found = {c.group for c in process.children if c.session == session and c.group != own}
+    if parent is not None and parent.session == session and parent.group != own:
+        found.add(own)
+    return found
 
 
 def release_orphans(container: Container, groups: Iterable[int]) -> None:

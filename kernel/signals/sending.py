@@ -47,19 +47,28 @@ def child_info(child: Process, uid: int, code: int, status: int) -> Info:
 
 def send_to_process(process: Process, info: Info) -> None:
     """Queue for the process; some thread that does not block it is made to take it."""
+    if queue(process, info):
+        tell(process, info.signal)
+
+
+def queue(process: Process, info: Info) -> bool:
+    """Make it pending for the process. True: somebody is to be told (`tell`)."""
     if process.zombie or not process.tasks or process.ending:
-        return
+        return False
     if not _prepare(process, info):
-        return
-    b = bit(info.signal)
+        return False
     if info.signal == SIGKILL:
         if not process.unkillable:
             kill(process)
-        return
-    if _ignored(process, info.signal) and not any(t.blocked & b for t in process.tasks.values()):
-        return
-    if not process.signals.pending.add(info):
-        return
+        return False
+    if unheard(process, info.signal):
+        return False
+    return process.signals.pending.add(info)
+
+
+def tell(process: Process, signal: int) -> None:
+    """Make some thread take a signal that is pending for the process."""
+    b = bit(signal)
     leader = process.leader
     candidates = [t for t in process.tasks.values() if not t.blocked & b]
     if candidates:
@@ -90,6 +99,12 @@ def send_to_task(task: Task, info: Info) -> None:
             notify(task)
         else:
             _wake_synchronous_waiter(process, b)
+
+
+def unheard(process: Process, signal: int) -> bool:
+    """It is ignored, and no thread keeps it waiting."""
+    b = bit(signal)
+    return _ignored(process, signal) and not any(t.blocked & b for t in process.tasks.values())
 
 
 def _ignored(process: Process, signal: int) -> bool:
@@ -149,6 +164,7 @@ def stop(process: Process, signal: int) -> None:
     if process.stopped or process.ending:
         return
     process.stopped = True
+    process.container.stopped.add(process)
     process.stop_report = signal
     process.continue_report = False
     if process.host_pid:
@@ -160,6 +176,7 @@ def stop(process: Process, signal: int) -> None:
 def resume(process: Process, report: bool) -> None:
     """Continue a stopped process."""
     process.stopped = False
+    process.container.stopped.discard(process)
     process.stop_report = None
     if process.host_pid:
         with contextlib.suppress(ProcessLookupError):

@@ -123,15 +123,13 @@ class Pending:
 class Signals:
     """A process's dispositions and its shared pending set."""
 
-    def __init__(self) -> None:
-        self.actions: list[Action] = [_DEFAULT] * (COUNT + 1)
+    def __init__(self, actions: list[Action] | None = None) -> None:
+        self.actions = [_DEFAULT] * (COUNT + 1) if actions is None else actions
         self.pending = Pending()
 
     def copy(self) -> Signals:
         """For a forked child: same dispositions, nothing pending."""
-        child = Signals()
-        child.actions = list(self.actions)
-        return child
+        return Signals(self.actions.copy())
 
     def reset_for_exec(self) -> None:
         """execve(2): caught signals return to default, ignored ones stay ignored."""

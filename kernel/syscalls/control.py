@@ -3,7 +3,7 @@
 import errno
 import os
 
-from codegen.layout import BELL_FD, STUB_FD, Op
+from codegen.layout import BELL_FD, WATCH_FD, Op
 from kernel.abi import Fd, Flags, Int, Pid, UInt, ULong
 from kernel.errors import LinuxError
 from kernel.process import Process
@@ -180,7 +180,7 @@ def close_range(task: Task, first: UInt, last: UInt, flags: Flags) -> Answer:
         files.drop_range(first, last)
     nr = task.abi.numbers["close_range"]
     program = Program()
-    for low, high in ((first, min(last, STUB_FD - 1)), (max(first, BELL_FD + 1), last)):
+    for low, high in ((first, min(last, WATCH_FD - 1)), (max(first, BELL_FD + 1), last)):
         if low <= high:
             program.hostcall(nr, low, high, flags & 4)
     program.op(Op.END, 0)

@@ -8,7 +8,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from codegen.layout import ANY_MESSAGE, PAYLOAD, STUB_FD, Op, Slot
-from kernel import cloning
+from kernel import cloning, watching
 from kernel.abi import DirFd, Flags, InBuffer, Path, Pointer, Size, StringVector, ULong
 from kernel.cloning import (
     CLONE_CHILD_SETTID,
@@ -46,6 +46,7 @@ _PAGE, _PID_LEVELS = 4096, 32
 _ALL_SIGNALS, _NO_SIGNALS = b"\xff" * 8, bytes(8)
 _SIG_SETMASK = 2
 _CMSG_CLOEXEC = 0x4000_0000
+_CHILD_HOST_TID = Slot.CHILD_HOST_TID // 4
 _AT_EMPTY_PATH, _AT_FDCWD = 0x1000, -100
 
 
@@ -61,7 +62,7 @@ def vfork(task: Task) -> Answer:
     return _clone(task, CLONE_VM | CLONE_VFORK | _SIGCHLD, 0, 0, 0, 0)
 
 
-@syscall()
+@syscall(missing="CLONE_FILES without CLONE_THREAD copies the descriptors")
 def clone(
     task: Task, flags: ULong, newsp: Pointer, parent_tid: Pointer, child_tid: Pointer, tls: ULong
 ) -> Answer:
@@ -71,7 +72,7 @@ def clone(
     return _clone(task, flags, newsp, parent_tid, child_tid, tls, parent_tid)
 
 
-@syscall(missing="set_tid and CLONE_INTO_CGROUP")
+@syscall(missing="set_tid, CLONE_INTO_CGROUP; CLONE_FILES as in clone")
 def clone3(task: Task, uargs: InBuffer, size: Size) -> Answer:
     """clone3(2): more flags than clone, its own place for the pidfd, a stack with a size."""
     if size > _PAGE or any(uargs[_CLONE_ARGS.size :]):
@@ -145,6 +146,7 @@ def _new_thread(task: Task, flags: int, stack: int, arguments: Arguments) -> Ans
     child = Task(process, container.new_pid(), slot, task.credentials, task.fs, task.abi)
     child.blocked = task.blocked
     child.comm = task.comm
+    child.write_identity()
     container.add_task(child)
     ask_before_exit(process)
     answer = cloning.program(task, Child(child.tid, slot, None), flags, arguments)
@@ -156,8 +158,9 @@ def _new_process(task: Task, flags: int, stack: int, arguments: Arguments) -> An
     """What the guest sees comes first, our own record while its host makes the process."""
     process = task.process
     container = process.container
+    task.wean()
+    task.slot.words[_CHILD_HOST_TID] = 0
     slot = container.take_slot()
-    slot.reset_flags()
     _prepare_slot(task, slot, flags, stack, arguments)
     files = process.files.copy(slot.flags_view)
     parent: Process | None = process.parent if flags & CLONE_PARENT else process
@@ -174,8 +177,11 @@ def _new_process(task: Task, flags: int, stack: int, arguments: Arguments) -> An
         return -errno.EAGAIN
 
     def born() -> None:
+        container.ring.lend()
         socket.close()
         child = Process(container, pid, process, slot, channel, files)
+        child.maker = task.slot
+        task.newborn = child
         _inherit(task, _add_leader(task, child, slot, flags), parent, flags)
 
     task.after = born
@@ -198,11 +204,10 @@ def _inherit(task: Task, child: Task, parent: Process | None, flags: int) -> Non
     maker, process = task.process, child.process
     if parent is not maker:
         process.set_parent(parent)
-    process.signals = maker.signals.copy()
+    process.leaves_slot_behind = flags & (CLONE_VM | CLONE_VFORK) == CLONE_VM
     if flags & _CLONE_CLEAR_SIGHAND:
         process.signals.reset_for_exec()
     process.exit_signal = flags & 0xFF if not flags & CLONE_PARENT else maker.exit_signal
-    process.texts = maker.texts.copy()
 
 
 def _unborn(task: Task, child: Task, number: int) -> Answer:
@@ -284,6 +289,7 @@ async def _exec(task: Task, image: Image) -> Answer:
     lift(process)
     process.image = image
     process.has_execed = True
+    watching.forget(process)
     nr = task.abi.numbers
     process.channel.send_boot(task.slot, process.container.ring.page_fd)
     program = Program()

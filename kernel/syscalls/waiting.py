@@ -2,28 +2,88 @@
 
 import errno
 import struct
+from collections.abc import Coroutine
+from typing import Any
 
 from kernel.abi import Flags, Int, Pid, Pointer
-from kernel.endings import bury, is_inits
+from kernel.endings import bury, collect, is_inits
 from kernel.errors import LinuxError
 from kernel.pidfds import pid_of_pidfd
 from kernel.process import Process
 from kernel.reply import Answer, Reply
 from kernel.signals.sending import child_info
-from kernel.signals.state import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD
+from kernel.signals.state import (
+    CLD_CONTINUED,
+    CLD_EXITED,
+    CLD_KILLED,
+    CLD_STOPPED,
+    SA_NOCLDWAIT,
+    SIG_DFL,
+    SIGCHLD,
+    bit,
+)
 from kernel.syscalls.declare import Restart, syscall
 from kernel.task import Task, Waiter
+from kernel.watching import saw_end
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x0100_0000
 _WNOTHREAD, _WALL, _WCLONE = 0x2000_0000, 0x4000_0000, 0x8000_0000
 _WAIT_ANY_KIND = _WNOTHREAD | _WALL | _WCLONE
 P_ALL, P_PID, P_PGID, P_PIDFD = range(4)
+_SIGCHLD_BIT = bit(SIGCHLD)
+_STATUS = struct.Struct("<i")
 _RUSAGE = struct.Struct("<4q14q")
 
 
 @syscall(restart=Restart.ALWAYS)
-async def wait4(task: Task, upid: Pid, stat_addr: Pointer, options: Flags, ru: Pointer) -> Answer:
+def wait4(
+    task: Task, upid: Pid, stat_addr: Pointer, options: Flags, ru: Pointer
+) -> Answer | Coroutine[Any, Any, Answer]:
     """wait4(2)."""
+    process = task.process
+    if process.watched and not ru and saw_end(task):
+        child = _only_child(task, upid, options)
+        if child is not None:
+            status = child.status or 0
+            if child.zombie:
+                bury(child)
+            else:
+                collect(child)
+            if stat_addr:
+                return Reply.out(child.pid, (stat_addr, _STATUS.pack(status)))
+            return child.pid
+    return _wait4(task, upid, stat_addr, options, ru)
+
+
+def _only_child(task: Task, upid: int, options: int) -> Process | None:
+    """The watched child, dead for certain, where nothing but its status is of interest.
+
+    What else its end means must be so before wait4 returns: a SIGCHLD that its parent wants,
+    orphans, what is done at the end of a process. Mostly there is nothing of that.
+    """
+    process = task.process
+    child = process.children[0]
+    if options & ~(WUNTRACED | WCONTINUED) or upid not in (-1, child.pid):
+        return None
+    leader = child.leader
+    if child.status is None and leader is not None:
+        child.status = process.container.dispatcher.exit_status(leader)
+    if not child.zombie and (
+        child.status is None
+        or child.children
+        or child.on_end
+        or len(child.files)
+        or process.signals.actions[SIGCHLD].handler != SIG_DFL
+        or process.signals.actions[SIGCHLD].flags & SA_NOCLDWAIT
+        or task.blocked & _SIGCHLD_BIT
+    ):
+        process.container.reap()
+        if not process.children or not child.zombie:
+            return None
+    return child
+
+
+async def _wait4(task: Task, upid: int, stat_addr: int, options: int, ru: int) -> Answer:
     if options & ~(WNOHANG | WUNTRACED | WCONTINUED | _WAIT_ANY_KIND):
         return -errno.EINVAL
     if upid == -(1 << 31):
@@ -34,7 +94,7 @@ async def wait4(task: Task, upid: Pid, stat_addr: Pointer, options: Flags, ru: P
     child, status = found
     outs = []
     if stat_addr:
-        outs.append((stat_addr, struct.pack("<i", status)))
+        outs.append((stat_addr, _STATUS.pack(status)))
     if ru:
         outs.append((ru, rusage(*child.rusage)))
     return Reply.out(child.pid, *outs) if outs else child.pid
@@ -101,6 +161,8 @@ async def _wait(task: Task, selector: _Selector, options: int) -> tuple[Process,
         candidates = [c for c in process.children if selector.matches(c) and not is_inits(c)]
         if not candidates:
             raise LinuxError(errno.ECHILD)
+        if process.watched and saw_end(task):
+            process.container.reap()
         for child in candidates:
             status = _news(child, options)
             if status is not None:

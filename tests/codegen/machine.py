@@ -13,8 +13,8 @@ from unicorn import x86_const as x86
 from codegen.layout import (
     ENTRY_POINTER,
     JUMP_TABLE,
+    LOW_END,
     RETURN_TABLE,
-    SITE_LIMIT,
     TRAMPOLINE_SIZE,
     TRAMPOLINES,
 )
@@ -70,10 +70,8 @@ class Machine:
             (MEMORY, 0x2000),
             (STUB & ~0xFFF, 0x1000),
             (DONE, 0x1000),
-            (JUMP_TABLE, SITE_LIMIT * 8),
-            (RETURN_TABLE, SITE_LIMIT * 8),
-            (ENTRY_POINTER, 0x1000),
-            (TRAMPOLINES, SITE_LIMIT * TRAMPOLINE_SIZE),
+            (JUMP_TABLE, RETURN_TABLE - JUMP_TABLE),
+            (RETURN_TABLE, LOW_END - RETURN_TABLE),
         ):
             self.uc.mem_map(address, size)
         self.uc.mem_write(LOAD, text)

@@ -23,6 +23,7 @@ from codegen.layout import (
     STUB_FD,
     STUB_MEMORY,
     STUB_TEXT_LIMIT,
+    WATCH_FD,
 )
 from codegen.seccomp_rules import ALLOW, ERRNO, KILL_PROCESS, RULES, TRAP
 
@@ -113,7 +114,7 @@ def test_calls_that_name_things_are_not_on_the_list() -> None:
 
 
 # ------------------------------------------------------------------------------------ descriptors
-STUBS = [STUB_FD, CTRL_FD, BELL_FD]
+STUBS = [WATCH_FD, STUB_FD, CTRL_FD, BELL_FD]
 HIGH_JUNK = 0xDEAD_BEEF_0000_0000  # the kernel only looks at the lower half of an int
 
 
@@ -126,10 +127,10 @@ def test_the_stubs_descriptors_do_not_exist_for_the_guest(fd: int) -> None:
         assert verdict("dup2", 5, fd | junk) == EBADF
         assert verdict("dup3", fd | junk, 5) == EBADF
         assert verdict("fcntl", fd | junk, 1) == EBADF
-    assert verdict("dup3", 5, fd) == (ALLOW if fd == CTRL_FD else EBADF)
+    assert verdict("dup3", 5, fd) == (ALLOW if fd in (CTRL_FD, WATCH_FD) else EBADF)
 
 
-@pytest.mark.parametrize("fd", [0, STUB_FD - 1, BELL_FD + 1, 0xFFFF_FFFF])
+@pytest.mark.parametrize("fd", [0, WATCH_FD - 1, BELL_FD + 1, 0xFFFF_FFFF])
 def test_other_descriptors_are_the_guests(fd: int) -> None:
     assert verdict("close", fd) == ALLOW
     assert verdict("dup2", 0, fd) == ALLOW
@@ -139,10 +140,11 @@ def test_other_descriptors_are_the_guests(fd: int) -> None:
 @pytest.mark.parametrize(
     ("first", "last", "want"),
     [
-        (3, STUB_FD - 1, ALLOW),
+        (3, WATCH_FD - 1, ALLOW),
         (BELL_FD + 1, 0xFFFF_FFFF, ALLOW),
         (3, 0xFFFF_FFFF, EBADF),
         (STUB_FD, STUB_FD, EBADF),
+        (WATCH_FD, WATCH_FD, EBADF),
         (BELL_FD, BELL_FD + 10, EBADF),
         (0, BELL_FD, EBADF),
         (7, 3, ALLOW),  # EINVAL from the host

@@ -20,7 +20,7 @@ from codegen.layout import (
     PAYLOAD_SIZE,
     STUB_BASE,
     STUB_END,
-    STUB_FD,
+    WATCH_FD,
     Slot,
     State,
 )
@@ -149,14 +149,14 @@ def test_pending_work_is_seen_on_the_way_out(machine: Machine, name: str) -> Non
     assert machine.returns_to == machine.RETURN
 
 
-@pytest.mark.parametrize("fd", [0, 3, 1020, FD_FLAGS_SIZE - 1])
+@pytest.mark.parametrize("fd", [0, 3, WATCH_FD - 1, FD_FLAGS_SIZE - 1])
 def test_a_flagged_descriptor_goes_to_the_kernel(machine: Machine, fd: int) -> None:
     assert goes_native(machine, "lseek", fd, 0, 0)
     machine.flag(fd)
     assert not goes_native(machine, "lseek", fd, 0, 0)
 
 
-@pytest.mark.parametrize("fd", [STUB_FD, BELL_FD, FD_FLAGS_SIZE, -1, 1 << 31])
+@pytest.mark.parametrize("fd", [WATCH_FD, BELL_FD, FD_FLAGS_SIZE, -1, 1 << 31])
 def test_the_stubs_and_very_high_descriptors_go_to_the_kernel(machine: Machine, fd: int) -> None:
     assert not goes_native(machine, "close", fd)
 

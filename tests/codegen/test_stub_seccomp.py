@@ -15,6 +15,7 @@ from codegen.layout import (
     PAGE,
     SLOT_SIZE,
     SLOTS_BASE,
+    WATCH_FD,
 )
 from codegen.seccomp_rules import ALLOW, TRAP
 from codegen.templates.native import NATIVE
@@ -41,7 +42,7 @@ OWN: dict[str, list[tuple[int, ...]]] = {
     "mmap": [
         (SLOTS_BASE + 5 * SLOT_SIZE, SLOT_SIZE, 3, 0x11, 7, 0), (BELLS_BASE, PAGE, 3, 0x11, 8, 0),
     ],
-    "close": [(3,), (1020,)],
+    "close": [(3,), (WATCH_FD - 1,)],
     "rt_sigaction": [(n, GUEST, 0, 8) for n in range(1, 65)],
     "madvise": [(SLOTS_BASE, SLOT_SIZE, 10), (SLOTS_BASE + 4000 * SLOT_SIZE, SLOT_SIZE, 10)],
     "sendmsg": [(CTRL_FD, SLOTS_BASE, 0)],
@@ -50,7 +51,7 @@ OWN: dict[str, list[tuple[int, ...]]] = {
     "fcntl": [(9, 2, 1)],
     "prctl": [(1, 9)],
     "arch_prctl": [(0x1001, SLOTS_BASE)],
-    "dup3": [(9, CTRL_FD, 0)],
+    "dup3": [(9, CTRL_FD, 0), (9, WATCH_FD, 0)],
 }  # fmt: skip
 # Harmless arguments of natively served calls that the filter looks at.
 GUESTS: dict[str, tuple[int, ...]] = {

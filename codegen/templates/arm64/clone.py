@@ -18,11 +18,12 @@ from codegen.asm.arm64 import (
     x5,
     x9,
     x10,
+    x25,
     x27,
     x28,
     xzr,
 )
-from codegen.layout import CTRL_FD, SLOT_SIZE, Slot, SlotArm64, State
+from codegen.layout import CTRL_FD, SLOT_SIZE, Op, Slot, SlotArm64, State
 from codegen.templates.arm64 import threads
 from codegen.templates.arm64.common import HostCall, Stub
 from codegen.templates.arm64.program import unblock_signals
@@ -38,14 +39,26 @@ def clone(s: Stub) -> None:
     between makes it and ends; the kernel, a subreaper, becomes its parent.
     """
     a = s.a
+    plain, mapped = a.label("clone_plain"), a.label("slot_mapped")
     s.bind("op_clone")
     a.mov(x27, x5)
     a.cbnz(x1, s["clone_twice"])
+    a.ldr(x9.w, at(x25, 4))
+    a.tst(x9.w, Op.MAPS)
+    a.constant(x9, -1)
+    a.mov(X[21], x9)  # the control socket; a thread gets none
+    a.b_eq(plain)
+    s.load(X[21].w, Slot.RESULTS)
+    s.load(X[22].w, Slot.RESULTS + 8)
+    a.bind(plain)
     a.mov(x9, x3)
     a.mov(x3, x4)
     a.mov(x4, x9)
     s.host_call(HostCall.CLONE)
     a.cbnz(x0, s["op_done"])
+    a.tbnz(X[21], 31, mapped)
+    _map_slot(s)
+    a.bind(mapped)
     a.mov(x28, x27)
     s.bind("clone_child")
     common_start(s)
@@ -54,15 +67,14 @@ def clone(s: Stub) -> None:
     no_ctrl, no_tid = a.label("no_ctrl"), a.label("no_tid")
     s.far(x9, x28, SlotArm64.STACK_TOP)
     a.mov(sp, x9)
-    a.ldr(x9.w, at(x28, Slot.CHILD_HAS_CTRL))
-    a.cbz(x9.w, no_ctrl)
+    a.tbnz(X[21], 31, no_ctrl)
     threads.fresh_table(s)  # what it says are the parent's threads
     _child_limit(s, Slot.CHILD_LIMIT)
-    a.ldr(x0.w, at(x28, Slot.CHILD_CTRL))
+    a.mov(x0, X[21])
     a.mov(x1, CTRL_FD)
     a.mov(x2, xzr)
     s.host_call(HostCall.DUP3)
-    a.ldr(x0.w, at(x28, Slot.CHILD_CTRL))
+    a.mov(x0, X[21])
     s.host_call(HostCall.CLOSE)
     _child_limit(s, Slot.CHILD_LIMIT_AFTER)
     a.bind(no_ctrl)
@@ -117,6 +129,7 @@ def _twice(s: Stub) -> None:
 
     a.bind(waits)  # until the kernel is our parent: it must get our end, we its death signal
     a.mov(x28, x27)
+    s.load(X[21].w, Slot.CHILD_CTRL)
     a.bind(adopted)
     s.host_call(HostCall.SCHED_YIELD)
     s.host_call(HostCall.GETPPID)
@@ -126,6 +139,25 @@ def _twice(s: Stub) -> None:
     a.tbz(X[23], 19, s["clone_child"])  # CLONE_SETTLS
     a.msr("tpidr_el0", X[24])
     a.b(s["clone_child"])
+
+
+def _map_slot(s: Stub) -> None:
+    """A new process maps its slot (w22) at x27. Without one it can tell nobody, and ends."""
+    a = s.a
+    good = a.label("slot_good")
+    a.mov(x0, x27)
+    a.constant(x1, SLOT_SIZE)
+    a.mov(x2, 3)  # PROT_READ | PROT_WRITE
+    a.mov(x3, 0x11)  # MAP_SHARED | MAP_FIXED
+    a.mov(x4, X[22])
+    a.mov(x5, xzr)
+    s.host_call(HostCall.MMAP)
+    a.cmp(x0, x27)
+    a.b_eq(good)
+    a.brk(1)
+    a.bind(good)
+    a.mov(x0, X[22])
+    s.host_call(HostCall.CLOSE)
 
 
 def _fork(s: Stub) -> None:

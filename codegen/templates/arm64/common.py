@@ -20,6 +20,7 @@ class HostCall:
     FCNTL = 25
     CLOSE = 57
     WRITE = 64
+    PPOLL = 73
     FSTAT = 80
     EXIT = 93
     EXIT_GROUP = 94

@@ -29,7 +29,7 @@ from codegen.asm.arm64 import (
     x30,
     xzr,
 )
-from codegen.layout import FD_FLAGS_SIZE, STUB_BASE, STUB_END, Request, Slot, SlotArm64
+from codegen.layout import FD_FLAGS_SIZE, STUB_BASE, STUB_END, Request, Slot, SlotArm64, State
 from codegen.templates.arm64 import threads
 from codegen.templates.arm64.common import HostCall, Stub
 from codegen.templates.native import (
@@ -38,6 +38,7 @@ from codegen.templates.native import (
     PI_FUTEXES,
     ROBUST_HEAD_SIZE,
     TTY_TO_KERNEL,
+    WAIT_OPTIONS_WATCHED,
 )
 from codegen.templates.tables import TABLE_SIZE
 
@@ -228,6 +229,45 @@ def newfstatat(s: Stub) -> None:
     a.b(s["slow"])
 
 
+def wait4(s: Stub, number: int) -> None:
+    """wait4(2), `number`, for the only child: sleep until the host says it has ended, then ask.
+
+    On Linux the child's end wakes its parent on the child's core; so it is here. Whatever else
+    there is to report clears WATCH and kicks this thread, which then asks at once.
+    """
+    a = s.a
+    watched = a.label("wait4_watched")
+    s.bind("wait4")
+    a.ldr(x15.w, at(x17, Slot.WATCH))
+    a.cbz(x15.w, s["slow"])
+    a.constant(x16, ~WAIT_OPTIONS_WATCHED & 0xFFFF_FFFF)
+    a.and_(x16.w, x16.w, x2.w)
+    a.cbnz(x16.w, s["slow"])
+    a.sub(x16.w, x0.w, x15.w)
+    a.cbz(x16.w, watched)
+    a.add(x16.w, x0.w, 1)
+    a.cbnz(x16.w, s["slow"])
+    a.bind(watched)
+    s.save_registers()
+    a.add(x0, x28, Slot.WATCH_POLL)
+    a.mov(x1, 1)
+    for register in (x2, x3, x4):
+        a.mov(register, xzr)
+    a.constant(x8, HostCall.PPOLL)
+    s.bind("watch_check")
+    a.ldr(x9.w, at(x28, Slot.PENDING))
+    a.cbnz(x9.w, s["watch_over"])
+    s.bind("watch_call")
+    a.svc(0)
+    s.bind("watch_over")
+    s.far(x16, x28, SlotArm64.XREGS)
+    a.ldp(x0, x1, at(x16))
+    a.ldp(x2, x3, at(x16, 16))
+    a.ldp(x4, x5, at(x16, 32))
+    a.constant(x8, number)
+    a.b(s["slow_saved"])
+
+
 def identities(s: Stub) -> None:
     """Answers that stand in the slot."""
     for name, offset in IDENTITIES.items():
@@ -263,7 +303,8 @@ def exits(s: Stub, exit_group: int) -> None:
     """exit(2), exit_group(2): tell the kernel, do not wait for it, and go.
 
     A thread that may hold robust mutexes asks first, and the answer makes the call: the list's head
-    does not point to itself, or list_op_pending is set, or other threads end with this one.
+    does not point to itself, or list_op_pending is set, or other threads end with this one. A
+    process that ends as a whole only leaves its request in the slot: the host tells of its end.
     """
     a = s.a
     ask, no_list, announce = (a.label(name) for name in ("exit_ask", "no_list", "exit_announce"))
@@ -288,7 +329,13 @@ def exits(s: Stub, exit_group: int) -> None:
     a.cmp(x8, exit_group)
     a.b_ne(announce)
     s.load(x9.w, Slot.ASK_BEFORE_EXIT)
-    a.cbz(x9.w, announce)
+    a.cbnz(x9.w, ask)
+    s.store(xzr, Slot.FIXUP)
+    s.store(x8, Slot.NR)
+    a.mov(x9, State.REQUESTED)
+    a.stlr(x9.w, at(x28))
+    a.svc(0)
+    a.brk(1)
     a.bind(ask)
     s.store(xzr, Slot.FIXUP)
     s.store(x8, Slot.ARGS + 8)

@@ -238,6 +238,7 @@ def _windows(s: Stub) -> None:
         ("native_check", "native_call", False),
         ("exit_check", "exit_jump", True),
         ("hostcall_check", "hostcall_call", False),
+        ("watch_check", "watch_call", False),
         ("enter_check", "enter_jump", True),
     ]
     if s.variant.reserved_x18:

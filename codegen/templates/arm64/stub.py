@@ -37,6 +37,7 @@ def build(
     entry.native(s)
     entry.guards(s)
     entry.newfstatat(s)
+    entry.wait4(s, numbers["wait4"])
     entry.identities(s)
     entry.set_tid_address(s)
     entry.set_robust_list(s)

@@ -60,6 +60,7 @@ class HostCall:
     GETTID = 186
     FUTEX = 202
     EXIT_GROUP = 231
+    PPOLL = 271
     DUP3 = 292
     PRLIMIT64 = 302
 

@@ -13,6 +13,7 @@ from codegen.asm.x86_64 import (
     Reg,
     at,
     eax,
+    edi,
     edx,
     esi,
     gs,
@@ -27,13 +28,14 @@ from codegen.asm.x86_64 import (
     rsi,
     rsp,
 )
-from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Request, Slot
+from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Request, Slot, State
 from codegen.templates.native import (
     FCNTL_NATIVE,
     IDENTITIES,
     PI_FUTEXES,
     ROBUST_HEAD_SIZE,
     TTY_TO_KERNEL,
+    WAIT_OPTIONS_WATCHED,
 )
 from codegen.templates.tables import TABLE_SIZE
 from codegen.templates.x86_64.common import HostCall, Stub
@@ -207,6 +209,43 @@ def newfstatat(s: Stub) -> None:
     a.jmp(s["slow"])
 
 
+def wait4(s: Stub, number: int) -> None:
+    """wait4(2), `number`, for the only child: sleep until the host says it has ended, then ask.
+
+    On Linux the child's end wakes its parent on the child's core; so it is here. Whatever else
+    there is to report clears WATCH and kicks this thread, which then asks at once.
+    """
+    a = s.a
+    watched = a.label("wait4_watched")
+    s.bind("wait4")
+    a.mov(r11.low32, gs(Slot.WATCH, 4))
+    a.test(r11.low32, r11.low32)
+    a.je(s["slow"])
+    a.test(edx, ~WAIT_OPTIONS_WATCHED & 0xFFFF_FFFF)
+    a.jne(s["slow"])
+    a.cmp(edi, r11.low32)
+    a.je(watched)
+    a.cmp(edi, -1)
+    a.jne(s["slow"])
+    a.bind(watched)
+    s.save_registers()
+    a.mov(rdi, gs(Slot.SELF))
+    a.add(rdi, Slot.WATCH_POLL)
+    a.mov(esi, 1)
+    for register in (rdx, r10, r8):
+        a.xor(register.low32, register.low32)
+    a.mov(eax, HostCall.PPOLL)
+    s.bind("watch_check")
+    a.cmp(gs(Slot.PENDING, 4), 0)
+    a.jne(s["watch_over"])
+    s.bind("watch_call")
+    a.syscall()
+    s.bind("watch_over")
+    s.restore_registers()
+    a.mov(eax, number)
+    a.jmp(s["slow_saved"])
+
+
 def identities(s: Stub) -> None:
     """Answers that stand in the slot."""
     for name, offset in IDENTITIES.items():
@@ -240,7 +279,8 @@ def exits(s: Stub, exit_group: int) -> None:
     """exit(2), exit_group(2): tell the kernel, do not wait for it, and go.
 
     A thread that may hold robust mutexes asks first, and the answer makes the call: the list's head
-    does not point to itself, or list_op_pending is set, or other threads end with this one.
+    does not point to itself, or list_op_pending is set, or other threads end with this one. A
+    process that ends as a whole only leaves its request in the slot: the host tells of its end.
     """
     a = s.a
     ask, no_list, announce = (a.label(name) for name in ("exit_ask", "no_list", "exit_announce"))
@@ -262,7 +302,12 @@ def exits(s: Stub, exit_group: int) -> None:
     a.cmp(eax, exit_group)
     a.jne(announce)
     a.cmp(gs(Slot.ASK_BEFORE_EXIT, 4), 0)
-    a.je(announce)
+    a.jne(ask)
+    a.mov(gs(Slot.FIXUP), 0)
+    a.mov(gs(Slot.NR), rax)
+    a.mov(gs(Slot.STATE, 4), State.REQUESTED)
+    a.syscall()
+    a.ud2()
     a.bind(ask)
     a.mov(gs(Slot.FIXUP), 0)
     a.mov(gs(Slot.ARGS + 8), rax)

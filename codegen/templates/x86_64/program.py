@@ -38,6 +38,7 @@ from codegen.layout import (
     FD_FLAGS_SIZE,
     PAYLOAD,
     SLOT_SIZE,
+    STACK_TOP,
     Op,
     Request,
     Slot,
@@ -341,26 +342,38 @@ def clone(s: Stub) -> None:
     but touches no stack until its registers are loaded.
     """
     a = s.a
+    plain, mapped, no_ctrl, no_tid = (
+        a.label(name) for name in ("clone_plain", "slot_mapped", "no_ctrl", "no_tid")
+    )
     s.bind("op_clone")
     a.mov(rbx, r9)
+    a.mov(r14.low32, -1)  # the control socket; a thread gets none
+    a.test(at(r12, 4, 4), Op.MAPS)
+    a.je(plain)
+    a.mov(r14.low32, gs(Slot.RESULTS, 4))
+    a.mov(r15.low32, gs(Slot.RESULTS + 8, 4))
+    a.bind(plain)
     s.host_call(HostCall.CLONE)
     a.test(rax, rax)
     a.jne(s["op_done"])
+    a.test(r14.low32, r14.low32)
+    a.js(mapped)
+    _map_slot(s)
+    a.bind(mapped)
     a.mov(rsi, rbx)
     a.mov(edi, 0x1001)  # ARCH_SET_GS
     s.host_call(HostCall.ARCH_PRCTL)
     common_start(s, rbx)
     s.host_call(HostCall.GETTID)
     a.mov(gs(Slot.HOST_TID, 4), eax)
-    no_ctrl, no_tid = a.label("no_ctrl"), a.label("no_tid")
-    a.cmp(gs(Slot.CHILD_HAS_CTRL, 4), 0)
-    a.je(no_ctrl)
+    a.test(r14.low32, r14.low32)
+    a.js(no_ctrl)
     _child_limit(s, Slot.CHILD_LIMIT)
-    a.mov(edi, gs(Slot.CHILD_CTRL, 4))
+    a.mov(edi, r14.low32)
     a.mov(esi, CTRL_FD)
     a.xor(edx, edx)
     s.host_call(HostCall.DUP3)
-    a.mov(edi, gs(Slot.CHILD_CTRL, 4))
+    a.mov(edi, r14.low32)
     s.host_call(HostCall.CLOSE)
     _child_limit(s, Slot.CHILD_LIMIT_AFTER)
     a.bind(no_ctrl)
@@ -375,10 +388,29 @@ def clone(s: Stub) -> None:
     a.mov(gs(Slot.FIXUP), 0)
     a.mov(gs(Slot.STATE, 4), State.IDLE)
     a.mov(rsp, gs(Slot.SELF))
-    a.add(rsp, 0x14000 - 64)
+    a.add(rsp, STACK_TOP - 64)
     unblock_signals(s)
     a.xor(eax, eax)
     a.jmp(s["resume"])
+
+
+def _map_slot(s: Stub) -> None:
+    """A new process maps its slot (r15) at rbx. Without one it can tell nobody, and ends."""
+    a = s.a
+    good = a.label("slot_good")
+    a.mov(rdi, rbx)
+    a.mov(esi, SLOT_SIZE)
+    a.mov(edx, 3)  # PROT_READ | PROT_WRITE
+    a.mov(r10.low32, 0x11)  # MAP_SHARED | MAP_FIXED
+    a.mov(r8.low32, r15.low32)
+    a.xor(r9.low32, r9.low32)
+    s.host_call(HostCall.MMAP)
+    a.cmp(rax, rbx)
+    a.je(good)
+    a.ud2()
+    a.bind(good)
+    a.mov(edi, r15.low32)
+    s.host_call(HostCall.CLOSE)
 
 
 def _child_limit(s: Stub, limit: int) -> None:

@@ -192,6 +192,7 @@ def _windows(s: Stub) -> None:
         ("native_check", "native_call"),
         ("exit_check", "exit_jump"),
         ("hostcall_check", "hostcall_call"),
+        ("watch_check", "watch_call"),
     ):
         outside = a.label("outside_window")
         a.load_address(rcx, s[first])

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from codegen.layout import STUB_FDS
 from kernel.errors import LinuxError
 from kernel.fs.descriptors import descriptor_name, host_stat, link_of, node_of
 from kernel.fs.metadata import SYMLINK, head
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 CAP_SYS_PTRACE: Final = 19
 CAP_SYS_RESOURCE: Final = 24
-_STUB_FDS: Final = frozenset((1021, 1022, 1023))
+_STUB_FDS: Final = frozenset(STUB_FDS)
 _FD_TEXT: Final = b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n"
 _NAMESPACES: Final = {
     b"cgroup": 4026531835,

@@ -156,9 +156,9 @@ boot_auxiliary:
      4  cbnz x10, boot_auxiliary
      8  sub x2, x1, x19
      c  mov x1, x19
-    10  add x0, x28, #2, lsl #12
+    10  add x0, x28, #4, lsl #12
     14  bl copy
-    18  add x9, x28, #0x13, lsl #12
+    18  add x9, x28, #3, lsl #12
     1c  add x9, x9, #0xe00
     20  mov sp, x9
     24  b post

@@ -1,13 +1,38 @@
 op_clone:
      0  mov x27, x5
      4  cbnz x1, clone_twice
-     8  mov x9, x3
-     c  mov x3, x4
-    10  mov x4, x9
-    14  mov x8, #0xdc
-    18  svc #0
-    1c  cbnz x0, op_done
-    20  mov x28, x27
+     8  ldr w9, [x25, #4]
+     c  tst w9, #8
+    10  mov x9, #-1
+    14  mov x21, x9
+    18  b.eq clone_plain
+    1c  ldr w21, [x28, #0x240]
+    20  ldr w22, [x28, #0x248]
+clone_plain:
+     0  mov x9, x3
+     4  mov x3, x4
+     8  mov x4, x9
+     c  mov x8, #0xdc
+    10  svc #0
+    14  cbnz x0, op_done
+    18  tbnz w21, #0x1f, slot_mapped
+    1c  mov x0, x27
+    20  mov x1, #0x20000
+    24  mov x2, #3
+    28  mov x3, #0x11
+    2c  mov x4, x22
+    30  mov x5, xzr
+    34  mov x8, #0xde
+    38  svc #0
+    3c  cmp x0, x27
+    40  b.eq slot_good
+    44  brk #1
+slot_good:
+     0  mov x0, x22
+     4  mov x8, #0x39
+     8  svc #0
+slot_mapped:
+     0  mov x28, x27
 clone_child:
      0  mov x0, x28
      4  mov x1, #0x20000
@@ -25,34 +50,33 @@ clone_child:
     34  mov x8, #0xb2
     38  svc #0
     3c  str w0, [x28, #0x118]
-    40  add x9, x28, #0x13, lsl #12
+    40  add x9, x28, #3, lsl #12
     44  add x9, x9, #0xe00
     48  mov sp, x9
-    4c  ldr w9, [x28, #0x2fc]
-    50  cbz w9, unlimited.2
-    54  adr x0, thread_table
-    58  mov x1, #0x8000
-    5c  mov x2, #3
-    60  mov x3, #0x32
-    64  mov x4, #-1
-    68  mov x5, xzr
-    6c  mov x8, #0xde
-    70  svc #0
-    74  ldr x9, [x28, #0x318]
-    78  cbz x9, unlimited.1
-    7c  mov x0, xzr
-    80  mov x1, #7
-    84  add x2, x28, #0x310
-    88  mov x3, xzr
-    8c  mov x8, #0x105
-    90  svc #0
+    4c  tbnz w21, #0x1f, unlimited.2
+    50  adr x0, thread_table
+    54  mov x1, #0x8000
+    58  mov x2, #3
+    5c  mov x3, #0x32
+    60  mov x4, #-1
+    64  mov x5, xzr
+    68  mov x8, #0xde
+    6c  svc #0
+    70  ldr x9, [x28, #0x318]
+    74  cbz x9, unlimited.1
+    78  mov x0, xzr
+    7c  mov x1, #7
+    80  add x2, x28, #0x310
+    84  mov x3, xzr
+    88  mov x8, #0x105
+    8c  svc #0
 unlimited.1:
-     0  ldr w0, [x28, #0x2f8]
+     0  mov x0, x21
      4  mov x1, #0x3fe
      8  mov x2, xzr
      c  mov x8, #0x18
     10  svc #0
-    14  ldr w0, [x28, #0x2f8]
+    14  mov x0, x21
     18  mov x8, #0x39
     1c  svc #0
     20  ldr x9, [x28, #0x328]
@@ -127,6 +151,7 @@ clone_between:
     30  brk #1
 clone_waits:
      0  mov x28, x27
+     4  ldr w21, [x28, #0x2f8]
 clone_adopted:
      0  mov x8, #0x7c
      4  svc #0

@@ -230,7 +230,7 @@ newfstatat:
     14  ldrb w16, [x1]
     18  cbnz w16, newfstatat_named
     1c  str xzr, [x17, #0x110]
-    20  add x16, x17, #0x13, lsl #12
+    20  add x16, x17, #3, lsl #12
     24  add x16, x16, #0xe00
     28  stp x0, x1, [x16]
     2c  stp x2, x3, [x16, #0x10]
@@ -261,6 +261,62 @@ newfstatat:
 newfstatat_named:
      0  str xzr, [x17, #0x110]
      4  b slow
+wait4:
+     0  ldr w15, [x17, #0x330]
+     4  cbz w15, slow
+     8  mov x16, #0xfff5
+     c  movk x16, #0xffff, lsl #16
+    10  and w16, w16, w2
+    14  cbnz w16, slow
+    18  sub w16, w0, w15
+    1c  cbz w16, wait4_watched
+    20  add w16, w0, #1
+    24  cbnz w16, slow
+wait4_watched:
+     0  add x16, x17, #3, lsl #12
+     4  add x16, x16, #0xe00
+     8  stp x0, x1, [x16]
+     c  stp x2, x3, [x16, #0x10]
+    10  stp x4, x5, [x16, #0x20]
+    14  stp x6, x7, [x16, #0x30]
+    18  stp x8, x9, [x16, #0x40]
+    1c  stp x10, x11, [x16, #0x50]
+    20  stp x12, x13, [x16, #0x60]
+    24  stp x18, x19, [x16, #0x90]
+    28  stp x20, x21, [x16, #0xa0]
+    2c  stp x22, x23, [x16, #0xb0]
+    30  stp x24, x25, [x16, #0xc0]
+    34  stp x26, x27, [x16, #0xd0]
+    38  stp x28, x29, [x16, #0xe0]
+    3c  str x14, [x16, #0x70]
+    40  mov x28, x17
+    44  ldp x9, x10, [x28, #0x58]
+    48  stp x9, x10, [x16, #0x78]
+    4c  ldp x9, x10, [x28, #0x48]
+    50  str x9, [x16, #0x88]
+    54  mov x9, sp
+    58  stp x10, x9, [x16, #0xf0]
+    5c  mrs x9, nzcv
+    60  str x9, [x16, #0x100]
+    64  add x0, x28, #0x338
+    68  mov x1, #1
+    6c  mov x2, xzr
+    70  mov x3, xzr
+    74  mov x4, xzr
+    78  mov x8, #0x49
+watch_check:
+     0  ldr w9, [x28, #0x44]
+     4  cbnz w9, watch_over
+watch_call:
+     0  svc #0
+watch_over:
+     0  add x16, x28, #3, lsl #12
+     4  add x16, x16, #0xe00
+     8  ldp x0, x1, [x16]
+     c  ldp x2, x3, [x16, #0x10]
+    10  ldp x4, x5, [x16, #0x20]
+    14  mov x8, #0x104
+    18  b slow_saved
 getpid:
      0  ldr x0, [x17, #0x128]
      4  b exit_check
@@ -294,7 +350,7 @@ set_robust_list:
     10  b exit_check
 exit:
      0  mov x28, x17
-     4  add x9, x28, #0x13, lsl #12
+     4  add x9, x28, #3, lsl #12
      8  add x9, x9, #0xe00
      c  mov sp, x9
     10  str x0, [x28, #0x10]
@@ -314,7 +370,13 @@ no_list:
      0  cmp x8, #0x5e
      4  b.ne exit_announce
      8  ldr w9, [x28, #0x308]
-     c  cbz w9, exit_announce
+     c  cbnz w9, exit_ask
+    10  str xzr, [x28, #0x110]
+    14  str x8, [x28, #8]
+    18  mov x9, #1
+    1c  stlr w9, [x28]
+    20  svc #0
+    24  brk #1
 exit_ask:
      0  str xzr, [x28, #0x110]
      4  str x8, [x28, #0x18]

@@ -16,7 +16,7 @@ copy_one:
 copy_done:
      0  ret
 slow:
-     0  add x16, x17, #0x13, lsl #12
+     0  add x16, x17, #3, lsl #12
      4  add x16, x16, #0xe00
      8  stp x0, x1, [x16]
      c  stp x2, x3, [x16, #0x10]
@@ -57,7 +57,7 @@ slow_saved:
     30  add x19, x19, x8, lsl #5
     34  ldr x9, [x19]
     38  cbz x9, post
-    3c  add x21, x28, #2, lsl #12
+    3c  add x21, x28, #4, lsl #12
     40  add x22, x21, #0x10, lsl #12
     44  mov x20, xzr
     48  adr x9, bad_address
@@ -86,7 +86,7 @@ copied:
      0  sub x9, x0, x21
 record:
      0  sub x10, x21, x28
-     4  sub x10, x10, #2, lsl #12
+     4  sub x10, x10, #4, lsl #12
      8  orr x10, x10, x9, lsl #32
      c  add x11, x28, #0x1f0
     10  str x10, [x11, x20, lsl #3]
@@ -185,7 +185,7 @@ reply:
      c  cbz x2, answer
     10  adr x9, bad_address
     14  str x9, [x28, #0x110]
-    18  add x1, x28, #2, lsl #12
+    18  add x1, x28, #4, lsl #12
     1c  ldr x0, [x28, #0xd8]
     20  bl copy
     24  str xzr, [x28, #0x110]
@@ -193,7 +193,7 @@ answer:
      0  ldr x0, [x28, #0xc8]
 resume:
      0  mov x17, x28
-     4  add x16, x17, #0x13, lsl #12
+     4  add x16, x17, #3, lsl #12
      8  add x16, x16, #0xe00
      c  ldr x9, [x16, #0x100]
     10  msr nzcv, x9

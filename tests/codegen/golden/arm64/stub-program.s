@@ -88,14 +88,14 @@ hostcall_interrupted:
 op_copy_out:
      0  adr x9, op_fault
      4  str x9, [x28, #0x110]
-     8  add x9, x28, #2, lsl #12
+     8  add x9, x28, #4, lsl #12
      c  add x1, x1, x9
     10  bl copy
     14  b op_unguard
 op_copy_in:
      0  adr x9, op_fault
      4  str x9, [x28, #0x110]
-     8  add x9, x28, #2, lsl #12
+     8  add x9, x28, #4, lsl #12
      c  add x9, x1, x9
     10  mov x1, x0
     14  mov x0, x9

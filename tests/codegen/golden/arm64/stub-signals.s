@@ -201,16 +201,25 @@ outside_window.2:
     18  str x10, [x2, #0x1b8]
     1c  b handler_return
 outside_window.3:
-     0  adr x10, enter_check
+     0  adr x10, watch_check
      4  cmp x9, x10
      8  b.lo outside_window.4
-     c  adr x12, enter_jump
+     c  adr x12, watch_call
     10  cmp x9, x12
     14  b.hi outside_window.4
     18  str x10, [x2, #0x1b8]
+    1c  b handler_return
+outside_window.4:
+     0  adr x10, enter_check
+     4  cmp x9, x10
+     8  b.lo outside_window.5
+     c  adr x12, enter_jump
+    10  cmp x9, x12
+    14  b.hi outside_window.5
+    18  str x10, [x2, #0x1b8]
     1c  str x28, [x2, #0x140]
     20  b handler_return
-outside_window.4:
+outside_window.5:
      0  ldr x10, [x28, #0x158]
      4  cbz x10, handler_return
      8  ldr w10, [x28]

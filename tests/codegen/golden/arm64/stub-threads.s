@@ -17,7 +17,7 @@ set_tls_found:
      c  stp x15, x16, [x17, #0x48]
     10  str x30, [x17, #0x68]
 set_tls_saved:
-     0  add x16, x17, #0x13, lsl #12
+     0  add x16, x17, #3, lsl #12
      4  add x16, x16, #0xe00
      8  stp x0, x1, [x16]
      c  stp x2, x3, [x16, #0x10]
@@ -49,7 +49,7 @@ set_tls_saved:
     74  b.eq tls_value
     78  ldr x10, [x16, x9, lsl #3]
 tls_value:
-     0  add x9, x28, #0x13, lsl #12
+     0  add x9, x28, #3, lsl #12
      4  add x9, x9, #0xe00
      8  mov sp, x9
      c  str x10, [sp, #-0x10]!
@@ -57,7 +57,7 @@ tls_value:
     14  ldr x10, [sp], #0x10
     18  msr tpidr_el0, x10
     1c  bl misses_end
-    20  add x16, x28, #0x13, lsl #12
+    20  add x16, x28, #3, lsl #12
     24  add x16, x16, #0xe00
     28  ldr x0, [x16]
     2c  b resume

@@ -16,6 +16,6 @@
 0x12	c3	ret
 
 ; trampoline of slot 5, tactic A
-0x51200a0	b8 27 00 00 00	mov eax, 0x27
-0x51200a5	48 8b 0c 25 28 00 10 05	mov rcx, qword ptr [0x5100028]
-0x51200ad	ff 24 25 00 00 11 05	jmp qword ptr [0x5110000]
+0x51000a0	b8 27 00 00 00	mov eax, 0x27
+0x51000a5	48 8b 0c 25 28 00 14 05	mov rcx, qword ptr [0x5140028]
+0x51000ad	ff 24 25 f8 ff 0f 05	jmp qword ptr [0x50ffff8]

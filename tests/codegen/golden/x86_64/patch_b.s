@@ -22,5 +22,5 @@
 0x26	00 00	add byte ptr [rax], al
 
 ; trampoline of slot 5, tactic B
-0x51200a0	48 8b 0c 25 28 00 10 05	mov rcx, qword ptr [0x5100028]
-0x51200a8	ff 24 25 00 00 11 05	jmp qword ptr [0x5110000]
+0x51000a0	48 8b 0c 25 28 00 14 05	mov rcx, qword ptr [0x5140028]
+0x51000a8	ff 24 25 f8 ff 0f 05	jmp qword ptr [0x50ffff8]

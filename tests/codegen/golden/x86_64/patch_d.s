@@ -18,7 +18,7 @@
 0x1c	c3	ret
 
 ; trampoline of slot 5, tactic D
-0x51200a0	81 e6 80 00 00 00	and esi, 0x80
-0x51200a6	48 89 df	mov rdi, rbx
-0x51200a9	48 8b 0c 25 28 00 10 05	mov rcx, qword ptr [0x5100028]
-0x51200b1	ff 24 25 00 00 11 05	jmp qword ptr [0x5110000]
+0x51000a0	81 e6 80 00 00 00	and esi, 0x80
+0x51000a6	48 89 df	mov rdi, rbx
+0x51000a9	48 8b 0c 25 28 00 14 05	mov rcx, qword ptr [0x5140028]
+0x51000b1	ff 24 25 f8 ff 0f 05	jmp qword ptr [0x50ffff8]

@@ -12,6 +12,6 @@
 0xe	c3	ret
 
 ; trampoline of slot 5, tactic D1
-0x51200a0	48 8b 74 24 f8	mov rsi, qword ptr [rsp - 8]
-0x51200a5	48 8b 0c 25 28 00 10 05	mov rcx, qword ptr [0x5100028]
-0x51200ad	ff 24 25 00 00 11 05	jmp qword ptr [0x5110000]
+0x51000a0	48 8b 74 24 f8	mov rsi, qword ptr [rsp - 8]
+0x51000a5	48 8b 0c 25 28 00 14 05	mov rcx, qword ptr [0x5140028]
+0x51000ad	ff 24 25 f8 ff 0f 05	jmp qword ptr [0x50ffff8]

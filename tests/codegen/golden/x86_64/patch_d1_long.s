@@ -13,6 +13,6 @@
 0x16	c3	ret
 
 ; trampoline of slot 5, tactic D1
-0x51200a0	48 ba 78 56 34 12 78 56 34 12	movabs rdx, 0x1234567812345678
-0x51200aa	48 8b 0c 25 28 00 10 05	mov rcx, qword ptr [0x5100028]
-0x51200b2	ff 24 25 00 00 11 05	jmp qword ptr [0x5110000]
+0x51000a0	48 ba 78 56 34 12 78 56 34 12	movabs rdx, 0x1234567812345678
+0x51000aa	48 8b 0c 25 28 00 14 05	mov rcx, qword ptr [0x5140028]
+0x51000b2	ff 24 25 f8 ff 0f 05	jmp qword ptr [0x50ffff8]

@@ -129,9 +129,9 @@ boot_auxiliary:
     10  mov rcx, rsi
     13  sub rcx, r15
     16  mov rsi, r15
-    19  lea rdi, [r14 + 0x2000]
+    19  lea rdi, [r14 + 0x4000]
     20  rep movsb byte ptr [rdi], byte ptr [rsi]
-    22  lea rsp, [r14 + 0x14000]
+    22  lea rsp, [r14 + 0x4000]
     29  jmp post
 boot_failed:
      0  mov edi, 0x7f

@@ -228,6 +228,60 @@ newfstatat:
 newfstatat_named:
      0  mov qword ptr gs:[0x110], 0
      d  jmp slow
+wait4:
+     0  mov r11d, dword ptr gs:[0x330]
+     9  test r11d, r11d
+     c  je slow
+    12  test edx, 0xfffffff5
+    18  jne slow
+    1e  cmp edi, r11d
+    21  je wait4_watched
+    27  cmp edi, -1
+    2a  jne slow
+wait4_watched:
+     0  mov qword ptr gs:[0x48], rbx
+     9  mov qword ptr gs:[0x50], rbp
+    12  mov qword ptr gs:[0x58], rsp
+    1b  mov qword ptr gs:[0x60], rcx
+    24  mov qword ptr gs:[0x68], r12
+    2d  mov qword ptr gs:[0x70], r13
+    36  mov qword ptr gs:[0x78], r14
+    3f  mov qword ptr gs:[0x80], r15
+    48  mov qword ptr gs:[0x88], rdi
+    51  mov qword ptr gs:[0x90], rsi
+    5a  mov qword ptr gs:[0x98], rdx
+    63  mov qword ptr gs:[0xa0], r10
+    6c  mov qword ptr gs:[0xa8], r8
+    75  mov qword ptr gs:[0xb0], r9
+    7e  mov rdi, qword ptr gs:[0xf8]
+    87  add rdi, 0x338
+    8e  mov esi, 1
+    93  xor edx, edx
+    95  xor r10d, r10d
+    98  xor r8d, r8d
+    9b  mov eax, 0x10f
+watch_check:
+     0  cmp dword ptr gs:[0x44], 0
+     9  jne watch_over
+watch_call:
+     0  syscall
+watch_over:
+     0  mov rbx, qword ptr gs:[0x48]
+     9  mov rbp, qword ptr gs:[0x50]
+    12  mov rsp, qword ptr gs:[0x58]
+    1b  mov rcx, qword ptr gs:[0x60]
+    24  mov r12, qword ptr gs:[0x68]
+    2d  mov r13, qword ptr gs:[0x70]
+    36  mov r14, qword ptr gs:[0x78]
+    3f  mov r15, qword ptr gs:[0x80]
+    48  mov rdi, qword ptr gs:[0x88]
+    51  mov rsi, qword ptr gs:[0x90]
+    5a  mov rdx, qword ptr gs:[0x98]
+    63  mov r10, qword ptr gs:[0xa0]
+    6c  mov r8, qword ptr gs:[0xa8]
+    75  mov r9, qword ptr gs:[0xb0]
+    7e  mov eax, 0x3d
+    83  jmp slow_saved
 getpid:
      0  mov rax, qword ptr gs:[0x128]
      9  jmp exit_check
@@ -262,7 +316,7 @@ set_robust_list:
     13  jmp native
 exit:
      0  mov rsp, qword ptr gs:[0xf8]
-     9  add rsp, 0x14000
+     9  add rsp, 0x4000
     10  mov qword ptr gs:[0x10], rdi
     19  mov qword ptr gs:[0xf0], rax
     22  mov rsi, qword ptr gs:[0x300]
@@ -278,7 +332,12 @@ no_list:
      0  cmp eax, 0xe7
      5  jne exit_announce
      b  cmp dword ptr gs:[0x308], 0
-    14  je exit_announce
+    14  jne exit_ask
+    1a  mov qword ptr gs:[0x110], 0
+    27  mov qword ptr gs:[8], rax
+    30  mov dword ptr gs:[0], 1
+    3c  syscall
+    3e  ud2
 exit_ask:
      0  mov qword ptr gs:[0x110], 0
      d  mov qword ptr gs:[0x18], rax

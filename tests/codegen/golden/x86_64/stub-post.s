@@ -24,8 +24,8 @@ slow_saved:
     30  mov qword ptr gs:[0x30], r8
     39  mov qword ptr gs:[0x38], r9
     42  mov rsp, qword ptr gs:[0xf8]
-    4b  lea r14, [rsp + 0x2000]
-    53  add rsp, 0x14000
+    4b  lea r14, [rsp + 0x4000]
+    53  add rsp, 0x4000
     5a  cmp eax, 0x200
     5f  jae post
     65  lea r12, [marshal_table]
@@ -63,7 +63,7 @@ copied:
 record:
      0  mov rcx, r14
      3  sub rcx, qword ptr gs:[0xf8]
-     c  sub rcx, 0x2000
+     c  sub rcx, 0x4000
     13  shl rax, 0x20
     17  or rax, rcx
     1a  mov qword ptr gs:[r13*8 + 0x1f0], rax
@@ -177,7 +177,7 @@ reply:
     22  lea rax, [bad_address]
     29  mov qword ptr gs:[0x110], rax
     32  mov rsi, qword ptr gs:[0xf8]
-    3b  add rsi, 0x2000
+    3b  add rsi, 0x4000
     42  mov rdi, qword ptr gs:[0xd8]
     4b  rep movsb byte ptr [rdi], byte ptr [rsi]
     4d  mov qword ptr gs:[0x110], 0

@@ -96,7 +96,7 @@ op_copy_out:
      7  mov qword ptr gs:[0x110], rax
     10  mov rcx, rdx
     13  add rsi, qword ptr gs:[0xf8]
-    1c  add rsi, 0x2000
+    1c  add rsi, 0x4000
     23  rep movsb byte ptr [rdi], byte ptr [rsi]
     25  jmp op_unguard
 op_copy_in:
@@ -104,7 +104,7 @@ op_copy_in:
      7  mov qword ptr gs:[0x110], rax
     10  mov rcx, rdx
     13  add rsi, qword ptr gs:[0xf8]
-    1c  add rsi, 0x2000
+    1c  add rsi, 0x4000
     23  xchg rsi, rdi
     26  rep movsb byte ptr [rdi], byte ptr [rsi]
     28  jmp op_unguard
@@ -280,60 +280,84 @@ op_send_fd:
     9c  jmp op_done
 op_clone:
      0  mov rbx, r9
-     3  mov eax, 0x38
+     3  mov r14d, 0xffffffff
+     9  test dword ptr [r12 + 4], 8
+    12  je clone_plain
+    18  mov r14d, dword ptr gs:[0x240]
+    21  mov r15d, dword ptr gs:[0x248]
+clone_plain:
+     0  mov eax, 0x38
+     5  syscall
+     7  test rax, rax
+     a  jne op_done
+    10  test r14d, r14d
+    13  js slot_mapped
+    19  mov rdi, rbx
+    1c  mov esi, 0x20000
+    21  mov edx, 3
+    26  mov r10d, 0x11
+    2c  mov r8d, r15d
+    2f  xor r9d, r9d
+    32  mov eax, 9
+    37  syscall
+    39  cmp rax, rbx
+    3c  je slot_good
+    42  ud2
+slot_good:
+     0  mov edi, r15d
+     3  mov eax, 3
      8  syscall
-     a  test rax, rax
-     d  jne op_done
-    13  mov rsi, rbx
-    16  mov edi, 0x1001
-    1b  mov eax, 0x9e
-    20  syscall
-    22  mov rdi, qword ptr gs:[0xf8]
-    2b  mov esi, 0x20000
-    30  mov edx, 0xa
-    35  mov eax, 0x1c
-    3a  syscall
-    3c  mov rdi, qword ptr gs:[0xf8]
-    45  add rdi, 0x2e0
-    4c  xor esi, esi
-    4e  mov eax, 0x83
-    53  syscall
-    55  mov edi, 1
-    5a  mov esi, 9
-    5f  mov eax, 0x9d
-    64  syscall
-    66  mov eax, 0xba
-    6b  syscall
-    6d  mov dword ptr gs:[0x118], eax
-    75  cmp dword ptr gs:[0x2fc], 0
-    7e  je unlimited.2
-    84  cmp qword ptr gs:[0x318], 0
-    8e  je unlimited.1
-    94  xor edi, edi
-    96  mov esi, 7
-    9b  mov rdx, qword ptr gs:[0xf8]
-    a4  add rdx, 0x310
-    ab  xor r10d, r10d
-    ae  mov eax, 0x12e
-    b3  syscall
+slot_mapped:
+     0  mov rsi, rbx
+     3  mov edi, 0x1001
+     8  mov eax, 0x9e
+     d  syscall
+     f  mov rdi, qword ptr gs:[0xf8]
+    18  mov esi, 0x20000
+    1d  mov edx, 0xa
+    22  mov eax, 0x1c
+    27  syscall
+    29  mov rdi, qword ptr gs:[0xf8]
+    32  add rdi, 0x2e0
+    39  xor esi, esi
+    3b  mov eax, 0x83
+    40  syscall
+    42  mov edi, 1
+    47  mov esi, 9
+    4c  mov eax, 0x9d
+    51  syscall
+    53  mov eax, 0xba
+    58  syscall
+    5a  mov dword ptr gs:[0x118], eax
+    62  test r14d, r14d
+    65  js unlimited.2
+    6b  cmp qword ptr gs:[0x318], 0
+    75  je unlimited.1
+    7b  xor edi, edi
+    7d  mov esi, 7
+    82  mov rdx, qword ptr gs:[0xf8]
+    8b  add rdx, 0x310
+    92  xor r10d, r10d
+    95  mov eax, 0x12e
+    9a  syscall
 unlimited.1:
-     0  mov edi, dword ptr gs:[0x2f8]
-     8  mov esi, 0x3fe
-     d  xor edx, edx
-     f  mov eax, 0x124
-    14  syscall
-    16  mov edi, dword ptr gs:[0x2f8]
-    1e  mov eax, 3
-    23  syscall
-    25  cmp qword ptr gs:[0x328], 0
-    2f  je unlimited.2
-    35  xor edi, edi
-    37  mov esi, 7
-    3c  mov rdx, qword ptr gs:[0xf8]
-    45  add rdx, 0x320
-    4c  xor r10d, r10d
-    4f  mov eax, 0x12e
-    54  syscall
+     0  mov edi, r14d
+     3  mov esi, 0x3fe
+     8  xor edx, edx
+     a  mov eax, 0x124
+     f  syscall
+    11  mov edi, r14d
+    14  mov eax, 3
+    19  syscall
+    1b  cmp qword ptr gs:[0x328], 0
+    25  je unlimited.2
+    2b  xor edi, edi
+    2d  mov esi, 7
+    32  mov rdx, qword ptr gs:[0xf8]
+    3b  add rdx, 0x320
+    42  xor r10d, r10d
+    45  mov eax, 0x12e
+    4a  syscall
 unlimited.2:
 no_ctrl:
      0  mov rdi, qword ptr gs:[0x230]
@@ -347,7 +371,7 @@ no_tid:
      0  mov qword ptr gs:[0x110], 0
      d  mov dword ptr gs:[0], 0
     19  mov rsp, qword ptr gs:[0xf8]
-    22  add rsp, 0x13fc0
+    22  add rsp, 0x3fc0
     29  push 0
     2b  mov edi, 2
     30  mov rsi, rsp

@@ -176,6 +176,15 @@ outside_window.2:
     20  mov qword ptr [rdx + 0xa8], rcx
     27  jmp handler_return
 outside_window.3:
+     0  lea rcx, [watch_check]
+     7  cmp rax, rcx
+     a  jb outside_window.4
+    10  lea r8, [watch_call]
+    17  cmp rax, r8
+    1a  ja outside_window.4
+    20  mov qword ptr [rdx + 0xa8], rcx
+    27  jmp handler_return
+outside_window.4:
      0  cmp qword ptr gs:[0x158], 0
      a  je handler_return
     10  cmp dword ptr gs:[0], 3
