@@ -99,6 +99,7 @@ class Container:
         self.pids: dict[int, Process] = {}
         self.by_host_pid: dict[int, Process] = {}
         self.stopped: set[Process] = set()  # by job control
+        self.collected: set[Process] = set()  # waited for, but not known to have ended
         self.signal_waits: dict[Task, tuple[int, Waiter]] = {}
         self.calls_entered = 0  # system calls of threads that have ended ...
         self.calls_trapped = 0  # ... and how many of them came through a trap
@@ -308,7 +309,7 @@ class Container:
 
     def kill_all(self) -> None:
         """End every process of the container."""
-        for process in list(self.pids.values()):
+        for process in (*self.pids.values(), *self.collected):
             if not process.zombie and process.host_pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.host_pid, SIGKILL)
@@ -375,7 +376,7 @@ class Container:
     def close(self) -> None:
         """Reap what is left and give everything back."""
         self.kill_all()
-        for process in list(self.pids.values()):
+        for process in (*self.pids.values(), *self.collected):
             if process.host_pid and not process.zombie:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(process.host_pid, 0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 from typing import TYPE_CHECKING
 
 from kernel.signals.jobcontrol import groups_of_family, release_orphans
 from kernel.signals.sending import child_info, queue, send_to_process, tell, unheard
-from kernel.signals.state import CLD_EXITED, CLD_KILLED, SA_NOCLDWAIT, SIG_IGN, SIGCHLD
+from kernel.signals.state import CLD_EXITED, CLD_KILLED, SA_NOCLDWAIT, SIG_IGN, SIGCHLD, SIGKILL
 
 if TYPE_CHECKING:
     from kernel.process import Process
@@ -49,6 +52,7 @@ def ended(process: Process, host_status: int) -> None:
 def bury(process: Process) -> None:
     """The zombie's status has been taken: forget the process."""
     process.container.forget(process)
+    process.container.collected.discard(process)
     parent = process.parent or process.collected_by
     if parent is not None:
         own, inherited = process.rusage, process.children_rusage
@@ -63,9 +67,19 @@ def bury(process: Process) -> None:
 
 def collect(process: Process) -> None:
     """Its status has been taken although the host has not told us of its end yet."""
+    container = process.container
     process.collected_by = process.parent
-    process.container.pids.pop(process.pid, None)
+    container.pids.pop(process.pid, None)
+    container.collected.add(process)
     process.set_parent(None)
+    container.ring.later(functools.partial(_put_down, process))
+
+
+def _put_down(process: Process) -> None:
+    """Who has been waited for does not live on, whatever its slot has said."""
+    if not process.zombie and process.host_pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.host_pid, SIGKILL)
 
 
 def is_inits(process: Process) -> bool:

@@ -32,6 +32,7 @@ WINDOWS = [
     ("native_check", "native_call"),
     ("exit_check", "exit_jump"),
     ("hostcall_check", "hostcall_call"),
+    ("watch_check", "watch_call"),
 ]
 
 
