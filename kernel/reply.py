@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from kernel.fs.openfile import OpenFile
     from kernel.slot import SlotMemory
     from kernel.task import Task
+    from tables import Table
 
 _OP = struct.Struct("<BBHIQ6Q")
 _OP_HEAD = 16  # bytes before an op's arguments
 _MASK64 = (1 << 64) - 1
+_EPOLL_WAITS = frozenset(("epoll_wait", "epoll_pwait", "epoll_pwait2"))  # sleep, never restart
 SCRATCH = 15  # the result register of ops whose result nobody needs
 
 
@@ -174,7 +176,7 @@ class Reply:
 
     @staticmethod
     def hostcall(name: str, *args: int) -> Reply:
-        """The stub runs the host call `name` itself (interruptible) and answers its result."""
+        """The stub runs the host call `name` itself and answers its result."""
         return HostCallReply(name, args)
 
     @staticmethod
@@ -227,6 +229,16 @@ class TemplateReply(Reply):
         self._template.emit(task.slot, self._values)
 
 
+def sleeping_flags(abi: Table, name: str) -> int:
+    """The flags of a host call that is made for a guest's call of that name.
+
+    Where Linux would sleep in the call, a signal prevents or ends it, and the call's restart rule
+    decides what becomes of it. Elsewhere it is simply made: no signal makes mmap(2) fail.
+    """
+    sleeps = name in _EPOLL_WAITS or abi.syscalls[name].restart != "never"
+    return Op.INTERRUPTIBLE | Op.REPORT_EINTR if sleeps else 0
+
+
 class HostCallReply(Reply):
     """One host call whose result is the answer."""
 
@@ -238,9 +250,8 @@ class HostCallReply(Reply):
 
     def emit(self, task: Task) -> None:
         program = Program()
-        nr = task.abi.numbers[self.name]
-        result = program.op(Op.HOSTCALL, *self.args, nr=nr, flags=Op.INTERRUPTIBLE)
-        program.op(Op.END, result)
+        nr, flags = task.abi.numbers[self.name], sleeping_flags(task.abi, self.name)
+        program.op(Op.END, program.op(Op.HOSTCALL, *self.args, nr=nr, flags=flags))
         program.emit(task)
 
 

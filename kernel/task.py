@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.layout import PAYLOAD_SIZE, Op, Slot, State
 from kernel import isa
 from kernel.errors import Interrupted, LinuxError
-from kernel.reply import Program
+from kernel.reply import Program, sleeping_flags
 
 if TYPE_CHECKING:
     from kernel.credentials import Credentials
@@ -279,11 +279,13 @@ class Task:
             await self.run(program)
 
     async def hostcall(self, name: str, *args: int) -> int:
-        """Have the guest's thread make a host call; LinuxError on failure, Interrupted on EINTR."""
+        """Have the guest's thread make a host call.
+
+        LinuxError on failure, Interrupted where a signal ends its sleep.
+        """
         program = Program()
-        register = program.op(
-            Op.HOSTCALL, *args, nr=self.abi.numbers[name], flags=Op.INTERRUPTIBLE | Op.REPORT_EINTR
-        )
+        flags = sleeping_flags(self.abi, name)
+        register = program.op(Op.HOSTCALL, *args, nr=self.abi.numbers[name], flags=flags)
         try:
             await self.run(program)
         except ProgramFailed as failed:

@@ -95,7 +95,7 @@ def _written(task: Task, fd: int, header: messages.Header) -> Reply:
         Op.HOSTCALL,
         *(fd, header.iov, header.iov_count),
         nr=numbers["writev"],
-        flags=Op.INTERRUPTIBLE,
+        flags=Op.INTERRUPTIBLE | Op.REPORT_EINTR,
     )
     program.op(Op.END, sent)
     return Reply.program(program)
@@ -118,7 +118,7 @@ def _native_send(task: Task, fd: int, buffers: list[tuple[int, int]], flags: int
         Op.HOSTCALL,
         *(fd, gathered, total, flags, 0, 0),
         nr=task.abi.numbers["sendto"],
-        flags=Op.INTERRUPTIBLE,
+        flags=Op.INTERRUPTIBLE | Op.REPORT_EINTR,
     )
     program.op(Op.END, sent)
     return Reply.program(program)

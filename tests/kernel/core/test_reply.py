@@ -116,9 +116,23 @@ def test_no_block_at_all_is_a_number(task: Any) -> None:
     assert (code, result) == (Op.END, 7)
 
 
-def test_a_host_call_answers_its_result(task: Any) -> None:
-    Reply.hostcall("lseek", 5, -1 & (1 << 64) - 1, 2).emit(task)
+@pytest.mark.parametrize(
+    ("name", "sleeps"),
+    [
+        ("lseek", False),
+        ("mmap", False),
+        ("munmap", False),
+        ("setsockopt", False),
+        ("recvfrom", True),
+        ("fcntl", True),
+        ("epoll_wait", True),
+    ],
+)
+def test_a_host_call_answers_its_result(task: Any, name: str, sleeps: bool) -> None:
+    """Only what may sleep is kept from beginning by a signal, and restarted by its rule."""
+    Reply.hostcall(name, 5, -1 & (1 << 64) - 1, 2).emit(task)
     call, end = program_of(task)
-    assert call[:5] == (Op.HOSTCALL, 0, 0, Op.INTERRUPTIBLE, 8)
+    flags = Op.INTERRUPTIBLE | Op.REPORT_EINTR if sleeps else 0
+    assert call[:5] == (Op.HOSTCALL, 0, 0, flags, task.abi.numbers[name])
     assert call[5:8] == (5, (1 << 64) - 1, 2)
     assert (end[0], end[2], end[5]) == (Op.END, 1, call[1])
