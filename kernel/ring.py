@@ -186,6 +186,8 @@ class Ring:
                     limit = min(_POLLS_MAX, max(limit, polls * 4))
                 polls = 0
             if served >= _BATCH:
+                if self._later:  # traffic without a pause must not keep it for ever
+                    self._do_later()
                 self._next = start
                 self._polls = limit if not self._quiet_from else 1
                 self._again()
