@@ -62,8 +62,7 @@ class Slot:
     ATTENTION: Final = 0x04  # u32: host signals arrived, see HOST_SIGNALS
     NR: Final = 0x08  # u64: system call number or one of the Request numbers
     ARGS: Final = 0x10  # 6 x u64
-    SLEEPING: Final = 0x40  # u32: the guest waits in futex(STATE)
-    PENDING: Final = 0x44  # u32: leave native code before the next guest instruction
+    FIXUP: Final = 0x40  # u64: where a fault inside the stub's copy loops continues
     REGS: Final = 0x48  # saved guest registers, see SAVED_REGISTERS of the templates (16 x u64)
     RESULT: Final = 0xC8  # i64: the answer
     OPS: Final = 0xD0  # u64: how many micro-ops of PROGRAM to run; 0 = plain answer
@@ -72,23 +71,24 @@ class Slot:
     SAVED_RCX: Final = 0xE8  # return address during a native call
     SAVED_NR: Final = 0xF0  # number of the native call under way
     SELF: Final = 0xF8  # u64: the slot's address in the guest
+    # One cache line that is seldom written: it costs nothing that the other side looks at it.
     BELL: Final = 0x100  # u64: address of this slot's bell byte
     FLAGS_POINTER: Final = 0x108  # u64: address of the fd flags that count for this thread
-    FIXUP: Final = 0x110  # u64: where a fault inside the stub's copy loops continues
+    SLEEPING: Final = 0x110  # u32: the guest waits in futex(STATE)
+    PENDING: Final = 0x114  # u32: leave native code before the next guest instruction
     HOST_TID: Final = 0x118  # u32: written by the host's clone
-    TID: Final = 0x120  # u64 each: identities as the guest sees them
-    PID: Final = 0x128
-    PPID: Final = 0x130
-    UID: Final = 0x138
-    EUID: Final = 0x140
-    GID: Final = 0x148
-    EGID: Final = 0x150
-    HOST_SIGNALS: Final = 0x158  # u64: bit n-1 = host signal n arrived
-    ENTRIES: Final = 0x160  # u64: system calls entered (by patch or trap)
-    TRAPS: Final = 0x168  # u64: of these, through SIGSYS
-    TRAP_LOG: Final = 0x170  # 16 x u64: return addresses of recent traps, ring indexed by TRAPS
-    TRAP_LOG_SIZE: Final = 16
-    IN: Final = 0x1F0  # 6 x (u32 offset in payload, u32 length or NULL_ARGUMENT)
+    HOST_SIGNALS: Final = 0x120  # u64: bit n-1 = host signal n arrived
+    TRAPS: Final = 0x128  # u64: of the calls entered, those through SIGSYS
+    # What follows is the guest's again.
+    TID: Final = 0x140  # u64 each: identities as the guest sees them
+    PID: Final = 0x148
+    PPID: Final = 0x150
+    UID: Final = 0x158
+    EUID: Final = 0x160
+    GID: Final = 0x168
+    EGID: Final = 0x170
+    ENTRIES: Final = 0x178  # u64: system calls entered (by patch or trap)
+    IN: Final = 0x1C0  # 6 x (u32 offset in payload, u32 length or NULL_ARGUMENT)
     REASON: Final = 0x228  # u64: why a DELIVER request was posted, see Reason
     CHILD_TID: Final = 0x230  # u64: where a cloned child stores its tid, 0 = nowhere
     HANDLER_RSP: Final = 0x238  # u64: scratch of the host signal handler
@@ -105,6 +105,8 @@ class Slot:
     WATCH: Final = 0x330  # u64: pid of the only child, whose pidfd is WATCH_FD; 0 = there is none
     WATCH_POLL: Final = 0x338  # struct pollfd of WATCH_FD
     CHILD_HOST_TID: Final = 0x340  # u32: of the process that this thread has made last
+    TRAP_LOG: Final = 0x350  # 16 x u64: return addresses of recent traps, ring indexed by TRAPS
+    TRAP_LOG_SIZE: Final = 16
     PROGRAM: Final = 0x400  # micro-ops, OP_SIZE each
     OP_SIZE: Final = 64
     PROGRAM_LIMIT: Final = 48

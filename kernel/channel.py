@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from codegen.layout import BOOT_MESSAGE, Op, Slot
+from codegen.poll_layout import Record
 from kernel.reply import SCRATCH, Program, Result
 
 if TYPE_CHECKING:
@@ -25,16 +26,18 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<QQ")
 _MSG_CMSG_CLOEXEC = 0x4000_0000
 _MAIL_LIMIT = 1024
-_STOCK = 2
+_STOCK = 8  # of channels: what a burst of forks needs before there is time again
 
 
 _DESCRIPTOR = struct.Struct("i")
 _FIRST = Result(0)
 _NUMBER_MASK = (1 << 32) - 1
 _FIRST_OP_NUMBER = (Slot.PROGRAM + 16 + 3 * 8) // 8  # the first op's fourth argument
+_SENT = Record.NUMBER // 8
 
 
-def _one_descriptor(cloexec: bool, flagged: bool) -> bytes:
+def one_descriptor(cloexec: bool, flagged: bool) -> bytes:
+    """The program of an answer with one descriptor; its first op lacks the message's number."""
     program = Program()
     flags = _MSG_CMSG_CLOEXEC if cloexec else 0
     got = program.op(Op.RECV_FDS, 1, flags, int(flagged), flags=Op.CHECKED)
@@ -42,7 +45,7 @@ def _one_descriptor(cloexec: bool, flagged: bool) -> bytes:
     return b"".join(program.ops)
 
 
-_ONE_DESCRIPTOR = {(c, f): _one_descriptor(c, f) for c in (False, True) for f in (False, True)}
+_ONE_DESCRIPTOR = {(c, f): one_descriptor(c, f) for c in (False, True) for f in (False, True)}
 
 
 def receive(
@@ -59,7 +62,7 @@ class Channel:
     def __init__(self) -> None:
         self._ours, self.guest_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
-        self._number = 0  # of the last message
+        self.fileno = self._ours.fileno()
         self._mail: dict[int, int] = {}  # slot address -> descriptor received from its thread
 
     def send_boot(self, slot: SlotMemory, bells: int) -> None:
@@ -75,7 +78,8 @@ class Channel:
 
     def send(self, task: Task, fds: list[int], cloexec: bool) -> int:
         """Send one or two descriptors; the message's number, for the op that receives them."""
-        self._number = number = (self._number + 1) & _NUMBER_MASK
+        record = task.slot.record
+        record[_SENT] = number = (record[_SENT] + 1) & _NUMBER_MASK
         self._send(task.slot.address, fds, cloexec | number << 1)
         return number
 
@@ -134,7 +138,8 @@ class Channel:
         Ours is closed before the guest can close its own, which must be the last one.
         """
         flagged = open_file is not None
-        self._number = number = (self._number + 1) & _NUMBER_MASK
+        record = task.slot.record
+        record[_SENT] = number = (record[_SENT] + 1) & _NUMBER_MASK
         try:
             self._ours.sendmsg(
                 [_HEADER.pack(task.slot.address, cloexec | number << 1)],

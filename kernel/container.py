@@ -13,9 +13,11 @@ import os
 import signal as host_signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.layout import BELL_FD, CTRL_FD, SLOT_LIMIT, STUB_FD, WATCH_FD, Slot
+from codegen.poll import build_poll
 from kernel import endings, isa
 from kernel.channel import Stock
 from kernel.clock import Clock
@@ -23,13 +25,16 @@ from kernel.credentials import Credentials
 from kernel.dispatch import Dispatcher
 from kernel.errors import LinuxError
 from kernel.fs.filetable import FileTable
+from kernel.host.engines import host_isa
 from kernel.host.linux import tgkill
 from kernel.limits import container_limits
-from kernel.loader import prepare
+from kernel.loader import lay_out_early, prepare
 from kernel.look import Look
 from kernel.memory_limit import MemoryLimit
+from kernel.poller import Poller
 from kernel.process import Process
 from kernel.reaping import Reaper
+from kernel.records import Records
 from kernel.ring import Ring
 from kernel.signals.state import (
     SIGKILL,
@@ -110,9 +115,10 @@ class Container:
         self.ioctl_handler: Callable[..., Any] | None = None  # network requests (SIOC*)
         self.dispatcher = Dispatcher(self)
         self._reaper = Reaper(self)
+        self.records = Records()
         self.ring = self._make_ring()
         self.channels = Stock(self.ring.later)
-        self.slots = SlotPool(SLOT_LIMIT)
+        self.slots = SlotPool(SLOT_LIMIT, self.records)
         self._retired: list[tuple[SlotMemory, int, int]] = []
         self._last_pid = 0
         self._wrapped = False  # ids have been used before
@@ -122,10 +128,13 @@ class Container:
         self.confinement: Callable[[Task], Any] | None = None
 
     def _make_ring(self) -> Ring:
-        arguments = self.dispatcher.serve, self.reap, self.engine.host_kick
+        arguments = self.dispatcher.serve, self.reap, self.engine.host_kick, self.records
         if self.engine.kind == "native" and self.isa.weakly_ordered:
             return WeakRing(*arguments, Ordering(self.stub))
-        return Ring(*arguments)
+        code = build_poll(host_isa(), Path(self.spec.cache))
+        if code is None:
+            return Ring(*arguments)
+        return Ring(*arguments, Poller(code, self.abi, self.isa, self.records, self.mounts.answers))
 
     # -- starting --------------------------------------------------------------------------------
 
@@ -222,6 +231,7 @@ class Container:
         slot.words[Slot.HOST_TID // 4] = process.host_pid
         self.host_groups[pid] = process.host_pid
         process.channel.guest_end.close()
+        self.ring.later(functools.partial(lay_out_early, task, process.image))
         return process
 
     def _start(self, descriptors: list[tuple[int, int]]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from kernel.capabilities import (
@@ -276,48 +277,11 @@ class Credentials:
         `file_capabilities` is the raw security.capability attribute, `nosuid` the mount's flag.
         Raises EPERM when the file asks for capabilities the bounding set denies.
         """
-        euid, egid = self.euid, self.egid
-        privileged_file = not nosuid and not self.no_new_privs
-        if privileged_file and mode & _S_ISUID:
-            euid = owner
-        if privileged_file and mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP:
-            egid = group
-        permitted, raise_effective = 0, False
-        attribute = None if nosuid else file_capabilities
-        if attribute is not None:
-            permitted, raise_effective = self._from_file(attribute)
-        has_file_caps = attribute is not None
-        root = not self.securebits & SECBIT_NOROOT and 0 in (self.uid, euid)
-        if root and not (has_file_caps and self.uid != 0 and euid == 0):
-            permitted = self.bounding | self.inheritable
-            raise_effective = raise_effective or euid == 0
-        changed_id = euid != self.uid or egid != self.gid
-        if (
-            (euid != self.euid or egid != self.egid or permitted & ~self.permitted)
-            and self.no_new_privs
-        ):  # fmt: skip
-            euid, egid = self.uid, self.gid
-            permitted &= self.permitted
-        ambient = 0 if has_file_caps or changed_id else self.ambient
-        permitted |= ambient
-        effective = permitted if raise_effective else ambient
-        result = replace(
-            self,
-            euid=euid,
-            suid=euid,
-            fsuid=euid,
-            egid=egid,
-            sgid=egid,
-            fsgid=egid,
-            permitted=permitted,
-            effective=effective,
-            ambient=ambient,
-            securebits=self.securebits & ~SECBIT_KEEP_CAPS,
-        )
-        secure = changed_id or (self.uid != 0 and (raise_effective or bool(permitted & ~ambient)))
-        return Execution(result, secure)
+        bits = mode & (_S_ISUID | _S_ISGID | _S_IXGRP)
+        return _executing(self, bits, owner, group, file_capabilities, nosuid)
 
-    def _from_file(self, attribute: bytes) -> tuple[int, bool]:
+    def from_file(self, attribute: bytes) -> tuple[int, bool]:
+        """(capabilities, whether they are effective) that a security.capability grants us."""
         permitted, inheritable, effective = parse_file_capabilities(attribute)
         granted = (self.bounding & permitted) | (self.inheritable & inheritable)
         if effective and permitted & ~granted:
@@ -330,6 +294,58 @@ class Execution(NamedTuple):
 
     credentials: Credentials
     secure: bool
+
+
+@lru_cache(maxsize=256)
+def _executing(
+    who: Credentials,
+    mode: int,
+    owner: int,
+    group: int,
+    file_capabilities: bytes | None,
+    nosuid: bool,
+) -> Execution:
+    """See Credentials.executing; a few kinds of files are most of all that are executed."""
+    euid, egid = who.euid, who.egid
+    privileged_file = not nosuid and not who.no_new_privs
+    if privileged_file and mode & _S_ISUID:
+        euid = owner
+    if privileged_file and mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP:
+        egid = group
+    permitted, raise_effective = 0, False
+    attribute = None if nosuid else file_capabilities
+    if attribute is not None:
+        permitted, raise_effective = who.from_file(attribute)
+    has_file_caps = attribute is not None
+    root = not who.securebits & SECBIT_NOROOT and 0 in (who.uid, euid)
+    if root and not (has_file_caps and who.uid != 0 and euid == 0):
+        permitted = who.bounding | who.inheritable
+        raise_effective = raise_effective or euid == 0
+    changed_id = euid != who.uid or egid != who.gid
+    if (
+        (euid != who.euid or egid != who.egid or permitted & ~who.permitted)
+        and who.no_new_privs
+    ):  # fmt: skip
+        euid, egid = who.uid, who.gid
+        permitted &= who.permitted
+    ambient = 0 if has_file_caps or changed_id else who.ambient
+    permitted |= ambient
+    effective = permitted if raise_effective else ambient
+    result = replace(
+        who,
+        euid=euid,
+        suid=euid,
+        fsuid=euid,
+        egid=egid,
+        sgid=egid,
+        fsgid=egid,
+        permitted=permitted,
+        effective=effective,
+        ambient=ambient,
+        securebits=who.securebits & ~SECBIT_KEEP_CAPS,
+    )
+    secure = changed_id or (who.uid != 0 and (raise_effective or bool(permitted & ~ambient)))
+    return Execution(result, secure)
 
 
 def container_credentials(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from codegen.layout import STUB_FDS, Request, Slot, State
+from codegen.poll_layout import Record
 from kernel import families
 from kernel.errors import Interrupted, LinuxError
 from kernel.loader import boot
@@ -34,12 +35,13 @@ _log = logging.getLogger("ddock.kernel")
 _NR, _ARGS, _TRAPS = Slot.NR // 8, Slot.ARGS // 8, Slot.TRAPS // 8
 _EXIT_NAMES = ("exit", "exit_group")
 _HOST_SIGNALS = Slot.HOST_SIGNALS // 8
+_HOLD, _SEEN = Record.HOLD // 8, Record.TRAPS // 8
 _LIMIT = 512
 _REQUEST_MASK = 0xFFFF_FFFF
 
 
 class Dispatcher:
-    """Serves the tasks of one container. `trace` is called with each finished call when set."""
+    """Serves the tasks of one container."""
 
     def __init__(self, container: Container) -> None:
         families.load()
@@ -56,11 +58,21 @@ class Dispatcher:
         self._exit_group = self.abi.numbers["exit_group"]
         self.unimplemented: dict[str, int] = {}
         self.recent: deque[tuple[int, int]] = deque(maxlen=32)
-        self.trace: Callable[[Task, int, Any], None] | None = None
+        self._trace: Callable[[Task, int, Any], None] | None = None
+
+    @property
+    def trace(self) -> Callable[[Task, int, Any], None] | None:
+        """Called with each finished call when set."""
+        return self._trace
+
+    @trace.setter
+    def trace(self, tracer: Callable[[Task, int, Any], None] | None) -> None:
+        self._trace = tracer
+        self._container.ring.know(tracer is None)
 
     # -- requests --------------------------------------------------------------------------------
 
-    def serve(self, task: Task) -> None:  # noqa: C901 - the hot path is one function
+    def serve(self, task: Task) -> None:  # noqa: C901, PLR0912 - the hot path is one function
         """Handle whatever `task`'s slot holds."""
         q = task.slot.q
         control = q[0]
@@ -72,10 +84,13 @@ class Dispatcher:
             return
         if task.coroutine is not None and not task.in_guest:
             return  # the call it posted is still being served; only attention was wanted
+        record = task.slot.record
+        if record[_HOLD]:
+            record[_HOLD] = 0
         process = task.process
         if process.unsettled:
             process.settle()
-        if q[_TRAPS] != task.traps_seen:
+        if q[_TRAPS] != record[_SEEN]:
             self._container.translations.trapped(task)
         nr = q[_NR]
         if nr >= Request.FIRST:
@@ -98,8 +113,8 @@ class Dispatcher:
             _log.exception("handler of %s failed", self._names.get(nr, nr))
             answer = None
         if type(answer) is int:
-            if self.trace is not None:
-                self.trace(task, nr, answer)
+            if self._trace is not None:
+                self._trace(task, nr, answer)
             task.slot.write_result(answer)
             self._container.ring.publish(task)
         elif hasattr(answer, "send"):
@@ -113,8 +128,8 @@ class Dispatcher:
         """Write and publish the answer of a finished call."""
         if task.process.ending or task.tid not in task.process.tasks:
             return
-        if self.trace is not None:
-            self.trace(task, task.call_nr, answer)
+        if self._trace is not None:
+            self._trace(task, task.call_nr, answer)
         ring = self._container.ring
         if isinstance(answer, Interrupted):
             task.restart_nr = task.call_nr
@@ -135,6 +150,8 @@ class Dispatcher:
         else:
             self._broken(task, "handler gave no answer")
             return
+        if task.recover is not None:
+            task.hold()
         ring.publish(task)
         if task.after is not None:
             after, task.after = task.after, None
@@ -191,6 +208,7 @@ class Dispatcher:
             if deliverable(task) or task.errands:
                 self._container.ring.mark_pending(task)
             answer.emit(task)
+            task.hold()  # for what its failure means
             self._container.ring.publish(task)
         else:
             _log.error("loading pid %d failed: %s", task.process.pid, answer)

@@ -43,7 +43,7 @@ class Executable:
         if self.node is None:
             return who.executing(0o755, who.euid, who.egid)
         node = self.node
-        capabilities = node.xattrs().get(b"security.capability") if node.mode & 0o111 else None
+        capabilities = node.file_capabilities() if node.mode & 0o111 else None
         return who.executing(node.mode, node.uid, node.gid, capabilities)
 
     def close(self) -> None:

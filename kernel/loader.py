@@ -6,6 +6,7 @@ executes the stub, which posts BOOT; `boot` maps the image with a reply program 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -18,12 +19,12 @@ from kernel import elf
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
 from kernel.host.profiles import HOST_PAGE
-from kernel.limits import INFINITY, NOFILE, STACK, enforce
+from kernel.limits import INFINITY, NOFILE, STACK, descriptor_limits, enforce
 from kernel.pages import NO_FD, hold, past_end, rounded, stack_of_host
 from kernel.patching import Texts
 from kernel.reply import SCRATCH, Program
 from kernel.robust import forget as forget_robust_list
-from kernel.signals.state import SIGCHLD
+from kernel.signals.state import SIGCHLD, SIGSEGV
 
 if TYPE_CHECKING:
     from kernel.credentials import Credentials
@@ -47,6 +48,18 @@ _FROM_HOST = ("SYSINFO_EHDR", "HWCAP", "CLKTCK", "HWCAP2", "RSEQ_SIZE", "RSEQ_AL
 
 
 @dataclass
+class Layout:
+    """Where an image's files go, and the program that maps them."""
+
+    program: Program
+    texts: Texts
+    bias: int  # of the executable
+    base: int  # of the interpreter; 0: there is none
+    entry: int
+    high: int  # free memory begins here
+
+
+@dataclass
 class Image:
     """A program ready to be mapped. Owns the descriptors of its files until it is loaded."""
 
@@ -57,6 +70,7 @@ class Image:
     envp: list[bytes]
     credentials: Credentials
     secure: bool
+    layout: Layout | None = None  # once it is known
 
     def close(self) -> None:
         """Give the files back."""
@@ -140,9 +154,7 @@ async def boot(task: Task) -> Program:
             process.first_boot = False
             if process.container.confinement is not None:
                 await process.container.confinement(task)
-        last = await _load(task, image, stack_top, host_auxv)
-        enforce(process, NOFILE)
-        return last
+        return await _load(task, image, stack_top, host_auxv)
     finally:
         image.close()
 
@@ -182,7 +194,6 @@ def _become(task: Task, image: Image) -> None:
     task.comm = process.comm
     process.argv = image.argv
     process.environ = image.envp
-    process.texts = Texts()
 
 
 def _host_auxv(stack: bytes) -> dict[int, int]:
@@ -200,7 +211,24 @@ def _host_auxv(stack: bytes) -> dict[int, int]:
     return result
 
 
-async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, int]) -> Program:
+def lay_out_early(task: Task, image: Image) -> None:
+    """Do what BOOT will ask for while the host is still executing the stub."""
+    if task.process.image is image and image.layout is None:
+        with contextlib.suppress(LinuxError, OSError):  # what is wrong will be so again
+            image.layout = _lay_out(task, image)
+
+
+def _lay_out(task: Task, image: Image) -> Layout:
+    """Decide where the image goes; its files are on their way to the guest. LinuxError."""
+    process = task.process
+    old, process.texts = process.texts, Texts()
+    try:
+        return _layout_with(task, image)
+    finally:
+        process.texts = old  # until the old program is gone
+
+
+def _layout_with(task: Task, image: Image) -> Layout:
     process = task.process
     program = Program()
     parsed = image.executable.parse(task.isa.elf_machine)
@@ -213,15 +241,23 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     entry = parsed.entry + bias
     base = 0
     if image.interpreter is not None:
-        await task.run(program)
-        program = Program()
         loader = image.interpreter.parse(task.isa.elf_machine)
         base = 0 if loader.kind == elf.ET_EXEC else _random_page(0x7D00_0000_0000, 28, page)
         _map(task, program, image.interpreter, loader, base)
         entry = loader.entry + base
     if parsed.kind == elf.ET_EXEC and high <= LOW_END:
         high = LOW_END
-    process.brk_start = process.brk_end = _random_page(rounded(high, page), 13, page)
+    return Layout(program, process.texts, bias, base, entry, high)
+
+
+async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, int]) -> Program:
+    process = task.process
+    page = process.container.page_size
+    layout = image.layout or _lay_out(task, image)
+    program, bias, base = layout.program, layout.bias, layout.base
+    process.texts = layout.texts
+    process.brk_start = process.brk_end = _random_page(rounded(layout.high, page), 13, page)
+    parsed = image.executable.parse(task.isa.elf_machine)
     auxv = {_AT[name]: host_auxv[_AT[name]] for name in _FROM_HOST if _AT[name] in host_auxv}
     who = image.credentials
     auxv |= {
@@ -235,11 +271,25 @@ async def _load(task: Task, image: Image, stack_top: int, host_auxv: dict[int, i
     sp, stack = _stack(image, auxv, stack_top, task.isa.uname)
     process.auxv = stack[1]
     process.stack_at = sp
-    await task.run(program)
-    await task.copy_out(sp, stack[0])
-    last = Program()
-    last.op(Op.ENTER, entry, sp)
-    return last
+    if descriptor_limits(process) is not None:  # none of its descriptors may be too many
+        await task.run(program)
+        enforce(process, NOFILE)
+        program = Program()
+    if program.room < len(stack[0]):
+        await task.run(program)
+        await task.copy_out(sp, stack[0])
+        program = Program()
+    else:
+        program.copy_out(sp, stack[0])
+    program.op(Op.ENTER, layout.entry, sp)
+    task.recover = lambda _index, _number: _unloadable(process)
+    return await task.shortened(program)
+
+
+def _unloadable(process: Process) -> int:
+    """There is no program to return to: the old one is gone."""
+    process.container.kill(process, SIGSEGV)
+    return -errno.ENOEXEC
 
 
 def _random_page(base: int, bits: int, page: int) -> int:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from codegen.layout import JUMP_TABLE, RETURN_TABLE, Slot
+from codegen.layout import JUMP_TABLE, RETURN_TABLE, Op, Slot
 from codegen.site_table import RETURN_TABLE_SIZE, SIZE
 from kernel.reply import Program, Reply
 from kernel.texts import MAP_PRIVATE_FIXED, Untouched
@@ -190,16 +190,21 @@ class Translations(Untouched):
         shared = not flags & _MAP_PRIVATE
         if flags & _MAP_ANONYMOUS or prot & _PROT_WRITE or shared:
             return Reply.hostcall("mmap", addr, length, prot, flags, fd, off)
-        start = await task.hostcall("mmap", addr, length, prot, flags, fd, off)
-        taken = await task.take_fd(fd)
+        first = Program()
+        result = first.hostcall(task.abi.numbers["mmap"], addr, length, prot, flags, fd, off)
+        first.op(Op.SEND_FD, fd, flags=Op.CHECKED)
+        await task.run(first)
+        start = task.result(result)
+        taken = task.sent_fd()
+        program = Program()
         try:
-            program = Program()
             patched = self._map_patched(task, program, taken, start, length, off, prot)
         finally:
             os.close(taken)
-        if patched:
-            await task.run(program)
-        return start
+        if not patched:
+            return start
+        program.op(Op.END, start)
+        return Reply.program(program)
 
     async def close(self) -> None:
         """Patch what was recorded and give everything back."""

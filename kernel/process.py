@@ -172,6 +172,7 @@ class Process:
         if open_file is None:
             return
         task.slot.q[_RESULTS + int(result)] = _UNSET
+        task.hold()
         self._expected.append((task, int(result), cloexec, open_file))
 
     def settle(self) -> None:
@@ -181,6 +182,7 @@ class Process:
             number = task.slot.q[_RESULTS + register]
             if number == _UNSET:
                 if task.tid in self.tasks:
+                    task.hold()
                     self._expected.append((task, register, cloexec, open_file))
             elif number < 1 << 31 and open_file is not None:
                 self.files.set(number, open_file, cloexec)

@@ -99,6 +99,18 @@ class Program:
             raise ValueError("reply program's payload is full")
         return offset
 
+    @property
+    def room(self) -> int:
+        """How many bytes the payload still takes in one block."""
+        return PAYLOAD_SIZE - len(self.payload) - 16
+
+    def beginning(self, count: int) -> Program:
+        """The first `count` ops as a program of their own, which are no longer in this one."""
+        first = Program()
+        first.ops, self.ops = self.ops[:count], self.ops[count:]
+        first.payload = self.payload
+        return first
+
     def emit(self, task: Task) -> None:
         """Write the program into the task's slot."""
         slot = task.slot

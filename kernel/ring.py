@@ -26,10 +26,13 @@ from codegen.layout import (
     Slot,
     State,
 )
-from kernel.host.linux import change_cpu, futex_wake, tgkill
+from codegen.poll_layout import IDLE
+from kernel.host.linux import address_of, change_cpu, futex_wake, tgkill
 from kernel.slot import shared_memory
 
 if TYPE_CHECKING:
+    from kernel.poller import Poller
+    from kernel.records import Records
     from kernel.task import Task
 
 _PENDING, _SLEEPING, _STATE, _ATTENTION = (
@@ -39,10 +42,11 @@ _PENDING, _SLEEPING, _STATE, _ATTENTION = (
     Slot.ATTENTION // 4,
 )
 _BATCH = 64  # requests served before the event loop gets its turn
+_ENOUGH = 4  # what the requests count that `poll` answers at most in one call
+_ROUND = 16  # `poll` looks so often in vain, or as long as Python would for that
 _POLLS_MIN, _POLLS_MAX = 8, 2000  # empty polls before sleeping; one is about 0.15 us
 PATIENCE = 128  # empty polls before work is done that nobody waits for
-_BUSY_MASK = 15  # requests served before a child's end is looked at
-_YIELD_MASK = 15  # empty polls between two offers of the core
+_BUSY = 16  # requests served before a child's end is looked at
 _PREEMPTED_NS = 150_000  # sixteen polls took this long: the core was taken away meanwhile
 _CROWDED_NS = 10_000_000
 _LENT_NS = 1_000_000
@@ -58,9 +62,16 @@ class Ring:
         serve: Callable[[Task], None],
         idle: Callable[[], None],
         kick_signal: int,
+        records: Records,
+        poller: Poller | None = None,
         fence: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """`fence`: entering it orders what is before and what follows; a lock, on most CPUs."""
+        """`poller`: the loop in generated code, where the host has one.
+
+        `fence`: entering it orders what is before and what follows; a lock, on most CPUs.
+        """
+        self._records = records
+        self._poller = poller
         self._kick_signal = kick_signal
         self._serve = serve
         self._idle = idle
@@ -72,6 +83,9 @@ class Ring:
         self._fence = fence or threading.Lock()
         self._polls = _POLLS_MAX
         self._next = BELLS_FIRST
+        self._poll = poller.poll if poller is not None else self._poll_in_python
+        self._answered = poller.answered if poller is not None else lambda: 0
+        self._publish = poller.publish if poller is not None else None
         self._scheduled = False
         self._moved = 0  # when we went to another core
         self.patience = 0  # empty polls before `idle` is called
@@ -85,6 +99,8 @@ class Ring:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin serving on `loop`."""
         self._loop = loop
+        if self._poller is not None:
+            self._poller.watch(address_of(self._bells) + BELLS_FIRST)
         self._words[BELLS_SPIN // 4] = _GUEST_SPIN if self._crowd > 1 else 0
         loop.add_reader(self.bell_fd, self._woken)
 
@@ -103,12 +119,21 @@ class Ring:
         index = task.slot.index
         while len(self._tasks) <= index:
             self._tasks.append(None)
+            if self._poller is not None:
+                self._poller.set_count(len(self._tasks))
         self._tasks[index] = task
+        self._records.attach(task)
 
     def detach(self, task: Task) -> None:
         """Forget `task`'s slot."""
         if self._tasks[task.slot.index] is task:
             self._tasks[task.slot.index] = None
+            self._records.detach(task)
+
+    def know(self, known: bool) -> None:
+        """Whether requests may be answered without `serve`, where the answer is known."""
+        if self._poller is not None:
+            self._poller.know(known)
 
     def interrupt(self) -> None:
         """Have `idle` called soon (from a signal handler: the loop may sleep)."""
@@ -127,32 +152,31 @@ class Ring:
     def _pump(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one loop, kept flat for its speed
         """Serve what is posted; poll on while traffic lasts, then sleep."""
         self._scheduled = False
-        bells, tasks, serve = self._bells, self._tasks, self._serve
-        find, sched_yield = bells.find, os.sched_yield
-        start = self._next
-        served = polls = due = 0
+        tasks, serve, poll, sched_yield = self._tasks, self._serve, self._poll, os.sched_yield
+        served = polls = due = enough = 0
         looked = perf_counter_ns()
         if self._quiet_from and looked > self._quiet_from:
             self._quiet_from = 0
             self._polls = _POLLS_MAX
             self._words[BELLS_SPIN // 4] = _GUEST_SPIN
-        end = BELLS_FIRST + len(tasks)
-        limit = self._polls
+        limit, answered = self._polls, self._answered()
         while True:
-            at = find(b"\1", start, end)
-            if at < 0 and start > BELLS_FIRST:
-                at = find(b"\1", BELLS_FIRST, start)
+            at = poll()
             if self.interrupted:
                 if not due:
-                    due = polls + self.patience + 1
-                if polls >= due or polls >= limit or served & _BUSY_MASK == _BUSY_MASK:
+                    due, enough = polls + self.patience + 1, served + _BUSY
+                if polls >= due or polls >= limit or served >= enough:
                     self.interrupted = False
                     due = 0
                     self._idle()
-                    end = BELLS_FIRST + len(tasks)
-                    continue
-            if at < 0:
-                polls += 1
+            if at == IDLE:
+                if self._answered() != answered:  # before that there was traffic
+                    answered = self._answered()
+                    served += 1
+                    polls = 0
+                    if not self._quiet_from:
+                        limit = max(limit, 4 * _ROUND)
+                polls += _ROUND
                 if self._later and (polls >= PATIENCE or polls >= limit) and not due:
                     self._do_later()
                     continue
@@ -160,26 +184,21 @@ class Ring:
                     if self.interrupted:
                         continue
                     break
-                if not polls & _YIELD_MASK:
-                    sched_yield()  # a guest may be waiting for this very core
+                sched_yield()  # a guest may be waiting for this very core
+                now = perf_counter_ns()
+                if now - looked > _PREEMPTED_NS and polls > _ROUND and now > self._lent_until:
+                    if self._crowded(now):
+                        break
                     now = perf_counter_ns()
-                    if (
-                        now - looked > _PREEMPTED_NS
-                        and polls > _YIELD_MASK + 1
-                        and now > self._lent_until
-                    ):
-                        if self._crowded(now):
-                            break
-                        now = perf_counter_ns()
-                    looked = now
+                looked = now
                 continue
-            bells[at] = 0
-            start = at + 1
-            task = tasks[at - BELLS_FIRST]
-            if task is not None:
-                serve(task)
-                end = BELLS_FIRST + len(tasks)
-            served += 1
+            if at >= 0:
+                task = tasks[at]
+                if task is not None:
+                    serve(task)
+                served += 1
+            else:
+                served += _ENOUGH
             if polls:
                 # It came while we polled: polling pays, up to the limit.
                 if not self._quiet_from:
@@ -188,11 +207,9 @@ class Ring:
             if served >= _BATCH:
                 if self._later:  # traffic without a pause must not keep it for ever
                     self._do_later()
-                self._next = start
                 self._polls = limit if not self._quiet_from else 1
                 self._again()
                 return
-        self._next = start
         if not self._quiet_from:
             self._polls = limit if served else max(_POLLS_MIN, limit // 2)
         if served:
@@ -202,9 +219,22 @@ class Ring:
         self._words[BELLS_AWAKE // 4] = 0
         with self._fence:  # a locked instruction: AWAKE is visible before the bells are read again
             pass
-        if self.interrupted or find(b"\1", BELLS_FIRST, end) >= 0:
+        if self.interrupted or self._bells.find(b"\1", BELLS_FIRST) >= 0:
             self._words[BELLS_AWAKE // 4] = 1
             self._again()
+
+    def _poll_in_python(self) -> int:
+        """The number of a slot whose bell rings; IDLE after a round in vain."""
+        find, start, end = self._bells.find, self._next, BELLS_FIRST + len(self._tasks)
+        for _ in range(_ROUND):
+            at = find(b"\1", start, end)
+            if at < 0 and start > BELLS_FIRST:
+                at = find(b"\1", BELLS_FIRST, start)
+            if at >= 0:
+                self._bells[at] = 0
+                self._next = at + 1
+                return at - BELLS_FIRST
+        return IDLE
 
     def later(self, work: Callable[[], None]) -> None:
         """Call `work` when no request is waiting: what no guest waits for. Requests cause it."""
@@ -244,6 +274,9 @@ class Ring:
     def publish(self, task: Task) -> None:
         """The reply in `task`'s slot is complete: let the guest have it."""
         slot = task.slot
+        if self._publish is not None:
+            self._publish(slot.futex_address - Slot.STATE)
+            return
         words = slot.words
         words[_STATE] = State.DONE
         with self._fence:  # a locked instruction: DONE is visible before SLEEPING is read

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import posix_ipc
 
@@ -28,7 +29,11 @@ from codegen.layout import (
     STUB_FDS,
     Slot,
 )
+from codegen.poll_layout import Record
 from kernel.host.linux import address_of
+
+if TYPE_CHECKING:
+    from kernel.records import Records
 
 _MASK64 = (1 << 64) - 1
 _RESULT, _OPS = Slot.RESULT // 8, Slot.OPS // 8
@@ -51,8 +56,10 @@ def shared_memory(size: int) -> int:
 class SlotMemory:
     """Slot `index` of a container: `q` is the header as u64s, `mm` all of it as bytes."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, record: memoryview | None = None) -> None:
+        """`record`: what the poll loop knows of its thread (kernel.records); None: no loop does."""
         self.index = index
+        self.record = record or memoryview(bytearray(Record.SIZE)).cast("Q")
         self.address = SLOTS_BASE + index * SLOT_SIZE
         self.fd = shared_memory(SLOT_SIZE)
         self.mm = mmap.mmap(self.fd, SLOT_SIZE)
@@ -145,8 +152,9 @@ class SlotPool:
     Those in stock are reset already: fork(2) waits for its slot, nobody for one that comes back.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, records: Records) -> None:
         self._limit = limit
+        self._records = records
         self._free: list[SlotMemory] = []
         self.count = 0
 
@@ -156,7 +164,7 @@ class SlotPool:
             return self._free.pop()
         if self.count >= self._limit:
             return None
-        slot = SlotMemory(self.count)
+        slot = SlotMemory(self.count, self._records.view(self.count))
         self.count += 1
         slot.reset()
         slot.reset_flags()

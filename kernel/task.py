@@ -16,8 +16,10 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from codegen.layout import PAYLOAD_SIZE, Op, Slot, State
+from codegen.poll_layout import Record
 from kernel import isa
 from kernel.errors import Interrupted, LinuxError
+from kernel.records import set_credentials
 from kernel.reply import Program, sleeping_flags
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _log = logging.getLogger("ddock.kernel")
 _CHUNK = PAYLOAD_SIZE - 4096
 _RESULTS = Slot.RESULTS // 8
 _IDENTITY = struct.Struct("<7Q")  # from Slot.TID on
+_TRAPS, _HOLD = Record.TRAPS // 8, Record.HOLD // 8
 _HOST_TID, _PENDING, _STATE = Slot.HOST_TID // 4, Slot.PENDING // 4, Slot.STATE // 4
 
 
@@ -101,7 +104,6 @@ class Task:
     saved_mask: int | None = None  # restored after sigsuspend, ppoll, ...
     pending: Pending | None = None  # created when a signal is first aimed at this thread
     alt_stack = (0, 2, 0)  # address, SS_DISABLE, size
-    traps_seen = 0
     restart_nr = -1  # number of an interrupted call whose fate DELIVER decides
     call_nr = -1  # number of the call being served
     coroutine: Coroutine[Any, Any, Any] | None = None
@@ -133,6 +135,19 @@ class Task:
         self.errands_done: list[Waiter] = []  # to wake once the program with them has run
 
     @property
+    def traps_seen(self) -> int:
+        """Of the traps that the slot counts, those the kernel has looked at."""
+        return self.slot.record[_TRAPS]
+
+    @traps_seen.setter
+    def traps_seen(self, count: int) -> None:
+        self.slot.record[_TRAPS] = count
+
+    def hold(self) -> None:
+        """The next request is for Python: what this answer has left behind awaits it."""
+        self.slot.record[_HOLD] = 1
+
+    @property
     def frames(self) -> Frames:
         """Its signal frames."""
         return self.isa.frames
@@ -145,12 +160,19 @@ class Task:
     @credentials.setter
     def credentials(self, value: Credentials) -> None:
         self._credentials = value
+        set_credentials(self.slot.record, value)
         self.write_identity()
 
     @property
     def host_tid(self) -> int:
         """The host's thread id, 0 until the host has made the thread."""
         return self.slot.words[_HOST_TID]
+
+    def change_context(self, fs: FsContext) -> None:
+        """Root and working directory are no longer those of whom they were shared with."""
+        self.fs.users.pop(self.slot.index, None)
+        self.fs = fs
+        fs.users[self.slot.index] = self.slot.record
 
     def wean(self) -> None:
         """The last process it has made does not need to be known by this thread's slot any more."""
@@ -245,6 +267,15 @@ class Task:
         self.process.container.ring.publish(self)
         await _GUEST
 
+    async def shortened(self, program: Program) -> Program:
+        """Run as much of `program` beforehand as is too long for one; the rest of it.
+
+        Results and payload stay: what follows may refer to them.
+        """
+        while len(program.ops) > Slot.PROGRAM_LIMIT:
+            await self.run(program.beginning(Slot.PROGRAM_LIMIT - 1))
+        return program
+
     def result(self, register: int) -> int:
         """A micro-op's result after `run`, as a signed number."""
         value = self.slot.q[_RESULTS + register]
@@ -302,6 +333,10 @@ class Task:
         program = Program()
         program.op(Op.SEND_FD, fd, flags=Op.CHECKED)
         await self.run(program)
+        return self.sent_fd()
+
+    def sent_fd(self) -> int:
+        """The descriptor that a program's SEND_FD has sent; the caller closes it."""
         received = self.process.channel.receive(self.slot.address)
         if received < 0:
             raise LinuxError(errno.EBADF)

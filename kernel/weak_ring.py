@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from codegen.image import StubImage
+    from kernel.records import Records
     from kernel.task import Task
 
 
@@ -56,17 +57,18 @@ class WeakRing(Ring):
         serve: Callable[[Task], None],
         idle: Callable[[], None],
         kick_signal: int,
+        records: Records,
         ordering: Ordering,
     ) -> None:
         def serve_seen(task: Task) -> None:
             ordering.fence()
             serve(task)
 
-        super().__init__(serve_seen, idle, kick_signal, ordering)
-        self._publish = ordering.publish
+        super().__init__(serve_seen, idle, kick_signal, records, fence=ordering)
+        self._release = ordering.publish
 
     def publish(self, task: Task) -> None:
         """See Ring."""
         state = task.slot.futex_address
-        if self._publish(state, State.DONE, state + Slot.SLEEPING - Slot.STATE):
+        if self._release(state, State.DONE, state + Slot.SLEEPING - Slot.STATE):
             futex_wake(state)

@@ -18,7 +18,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import tables
 from codegen import svc_texts
 from codegen.cache import TranslationCache
 from codegen.image import StubImage, build_stub, encodings
+from codegen.poll import build_poll
 from codegen.svc_patch import Entries
 from codegen.variant import ORDINARY
 from kernel import isa as instruction_sets
@@ -149,9 +149,11 @@ class Zygote:
             engine = engines.find(isa)
             variant = engine.variant if engine is not None else ORDINARY
             parts = isa, abi.numbers, rows(abi), Path(directory), variant
-            if not encodings(isa, Path(directory)).exists():
-                _run_apart(partial(build_stub, *parts))
+            poll = engines.host_isa(), Path(directory)
+            if not (encodings(isa, Path(directory)).exists() and encodings(*poll).exists()):
+                _run_apart(lambda: (build_stub(*parts), build_poll(*poll)))
             stub = build_stub(*parts)
+            build_poll(*poll)  # kept there for the kernels
             if engine is not None and instruction_sets.of(isa).scanned:
                 svc_texts.remove_others(
                     directory, Entries.of_stub(stub.symbols), engine.profile.page_size

@@ -15,6 +15,7 @@ TTY_TO_KERNEL = (0x540E, 0x540F, 0x5410, 0x5412, 0x541C, 0x5422, 0x5429, 0x5441)
 # F_DUPFD_CLOEXEC, pipe sizes, seals.
 FCNTL_NATIVE = (6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
 ROBUST_HEAD_SIZE = 24
+ARCH_SET_FS, ARCH_GET_FS = 0x1002, 0x1003  # asm/prctl.h
 PI_FUTEXES = (6, 7, 8, 11, 12, 13)  # FUTEX_LOCK_PI .. FUTEX_LOCK_PI2
 
 # Which entry a natively served system call takes; all others go to `slow`.
@@ -44,6 +45,7 @@ NATIVE: dict[str, str] = {
     "futex": "futex",
     "mremap": "mremap",
     "mmap": "mmap",
+    "arch_prctl": "arch_prctl",
     "ioctl": "ioctl",
     "fcntl": "fcntl",
     "sendto": "if_fifth_null",

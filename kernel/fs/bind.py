@@ -304,6 +304,11 @@ class BindNode(Node):
                         values[raw_name] = os.getxattr(path, raw_name)
         return values
 
+    def file_capabilities(self) -> bytes | None:
+        if not self.fs.attributes and not self.fs.memory:
+            return None  # the host's own do not count
+        return super().file_capabilities()
+
     # -- opening -----------------------------------------------------------------------------------
 
     def open(self, task: Task, flags: int) -> tuple[int, OpenFile | None]:

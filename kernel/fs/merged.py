@@ -215,6 +215,9 @@ class MergedNode(Node):
             self.target = os.readlink(self.host)
         return self.target
 
+    def link_text(self) -> bytes | None:
+        return self.target
+
     def parts(self) -> list[Part]:
         """This directory's parts, topmost first."""
         if not self.upper:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from kernel.errors import LinuxError
+from kernel.fs.answers import Answers
 from kernel.fs.bind import BindFs
 from kernel.fs.context import FsContext
 from kernel.fs.devices import TerminalFs, is_terminal, slave_index, slave_number
@@ -24,6 +25,8 @@ from kernel.fs.resolver import Memory
 from kernel.fs.tmpfs import TmpFs, remove_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernel.fs.proc.tree import ProcFs
     from kernel.task import Task
 
@@ -33,7 +36,9 @@ _FIRST_DEVICE = 0x100
 class MountTable:
     """The mounts of one container (its mount namespace)."""
 
-    def __init__(self, root: FileSystem) -> None:
+    def __init__(self, root: FileSystem, to_guest: Callable[[bytes], bytes]) -> None:
+        """`to_guest`: see Answers."""
+        self.answers = Answers(to_guest)
         self._ids = itertools.count(100)
         self.memories: WeakKeyDictionary[Node, Memory] = WeakKeyDictionary()
         self.root = root
@@ -100,6 +105,7 @@ class MountTable:
     def _enter(self, fs: FileSystem) -> None:
         fs.id = next(self._ids)
         fs.on_change = self.forget_paths
+        fs.answers = self.answers
         self.mounts.append(fs)
         self._index()
 
@@ -131,7 +137,7 @@ class MountTable:
         """The remembered walks of processes whose root directory is `root`."""
         memory = self.memories.get(root)
         if memory is None:
-            memory = self.memories[root] = Memory()
+            memory = self.memories[root] = Memory(self.answers)
         return memory
 
     def forget_paths(self) -> None:

@@ -13,6 +13,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kernel import isa
 from kernel.credentials import Credentials
 from kernel.errors import LinuxError
 from kernel.fs import tmpfs
@@ -80,7 +81,7 @@ def build(spec: ContainerSpec, console: bytes | None = None) -> MountTable:
     tmpfs.discard_stale(spec.id, spec.runtime)
     layers = [os.fsencode(layer) for layer in spec.layers]
     root = open_root(layers, os.fsencode(spec.upper))
-    mounts = MountTable(root)
+    mounts = MountTable(root, isa.of(spec.isa).stat)
     builder = _Builder(mounts, spec, console)
     try:
         builder.standard()

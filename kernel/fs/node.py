@@ -18,6 +18,7 @@ from kernel.fs.metadata import DIRECTORY, Attributes, head, unpack
 
 if TYPE_CHECKING:
     from kernel.credentials import Credentials
+    from kernel.fs.answers import Answers
     from kernel.fs.openfile import OpenFile
     from kernel.task import Task
 
@@ -50,6 +51,7 @@ class FileSystem:
         self.mountpoint: Node | None = None
         self.nested = False  # something is mounted inside
         self.on_change: Callable[[], None] = lambda: None  # set when it is mounted
+        self.answers: Answers  # set when it is mounted
 
     def visited(self, task: Task) -> None:
         """A walk has come to this tree (told only by trees that are not `cached`)."""
@@ -75,16 +77,17 @@ class Node:
 
     __slots__ = (
         "__weakref__",
+        "_packed",
         "children",
         "fs",
         "gid",
         "gone",
         "kind",
+        "learned",
         "mode",
         "mounted",
         "moved",
         "name",
-        "packed",
         "parent",
         "uid",
     )
@@ -100,8 +103,30 @@ class Node:
         self.gone = False
         self.moved: Node | None = None
         self.mounted: FileSystem | None = None
-        self.packed: bytes | None = None  # canonical stat, while it cannot change behind our back
+        self._packed: bytes | None = None
+        # Answers about it (kernel.fs.answers): (walks, path) -> (where, what is answered).
+        self.learned: dict[tuple[int, bytes], tuple[int, int]] | None = None
         self.children: Mapping[bytes, Node] = NO_CHILDREN
+
+    @property
+    def packed(self) -> bytes | None:
+        """Canonical stat, while it cannot change behind our back.
+
+        Whatever changes what is to be known of this name assigns it last, be it the same.
+        """
+        return self._packed
+
+    @packed.setter
+    def packed(self, value: bytes | None) -> None:
+        self._packed = value
+        if self.learned is not None:
+            self.fs.answers.forget(self)
+
+    def vanish(self) -> None:
+        """This node is `gone`: its name is another node's."""
+        self.gone = True
+        if self.learned is not None:
+            self.fs.answers.forget(self)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -130,6 +155,14 @@ class Node:
     def readlink(self, task: Task) -> bytes:
         """A symbolic link's text."""
         raise LinuxError(errno.EINVAL)
+
+    def link_text(self) -> bytes | None:
+        """A symbolic link's text where it is the same for everybody and known already."""
+        return None
+
+    def plain_file(self) -> bytes | None:
+        """The host path of a regular file which need only be opened there to be read; or None."""
+        return None
 
     def jump(self, task: Task) -> Node | None:
         """What a magic link (/proc/PID/cwd) leads to; None for an ordinary one."""
@@ -224,6 +257,10 @@ class Node:
     def xattrs(self) -> dict[bytes, bytes]:
         """This node's extended attributes (do not modify)."""
         return {}
+
+    def file_capabilities(self) -> bytes | None:
+        """The attribute security.capability (capabilities(7), "File capabilities")."""
+        return self.xattrs().get(b"security.capability")
 
     def set_xattrs(self, values: dict[bytes, bytes]) -> None:
         """Replace this node's extended attributes."""

@@ -147,6 +147,11 @@ class OverlayNode(MergedNode):
             raise LinuxError(errno.ENXIO)  # opening it may sleep: kernel.fs.fifo
         return open_device(task, self, self.rdev, flags)
 
+    def plain_file(self) -> bytes | None:
+        if self.upper and self.packed is not None and access_time_is_due(self.packed):
+            return None  # see will_be_read
+        return self.host
+
     def prepare_fifo(self) -> None:
         self.copy_up()  # a lower FIFO would connect containers to each other
 
@@ -257,7 +262,7 @@ class OverlayNode(MergedNode):
         path = self._place(child)
         os.symlink(target, path)
         # Whole-path caches may hold the negative node, and must not take a link for a file.
-        child.gone = True
+        child.vanish()
         fresh = self.new_child(child.name)
         fresh.target = target
         self.born(fresh, path, SYMLINK | 0o777, owner)
@@ -278,7 +283,7 @@ class OverlayNode(MergedNode):
         source.dynamic = source.shared = True
         source.packed = None
         if source.kind == SYMLINK:
-            child.gone = True
+            child.vanish()
             child = self.new_child(child.name)
         self._named(cast(OverlayNode, child), path)
 
@@ -342,7 +347,7 @@ class OverlayNode(MergedNode):
             self._hide(child.name)
             os.rename(child.host, path)
             directory.fs.owners.reveal(directory.host_ino, target.name)
-            target.gone = True
+            target.vanish()
             if target.kind == SYMLINK:
                 self.fs.forget_paths()
             old_name = child.name
@@ -362,7 +367,7 @@ class OverlayNode(MergedNode):
         else:
             node = directory.new_child(name)
             node.adopt_from(self, directory.host + b"/" + name)
-            self.gone = True
+            self.vanish()
             self.moved = node
             if self.kind == SYMLINK:
                 self.fs.forget_paths()
@@ -437,7 +442,7 @@ class OverlayNode(MergedNode):
             self.fs.owners.set_opaque(child.host_ino)
 
     def _vanished(self, child: OverlayNode) -> None:
-        child.gone = True
+        child.vanish()
         if child.kind == SYMLINK:
             self.fs.forget_paths()
         self.new_child(child.name)

@@ -14,8 +14,10 @@ check.
 from __future__ import annotations
 
 import errno
+import itertools
 from typing import TYPE_CHECKING, Final
 
+from codegen.poll_layout import Entry
 from kernel.errors import LinuxError
 from kernel.fs.metadata import DIRECTORY, SYMLINK
 from kernel.fs.permissions import CAP_DAC_READ_SEARCH, MAY_EXEC, permitted
@@ -28,6 +30,7 @@ from kernel.host.linux_fs import (
 )
 
 if TYPE_CHECKING:
+    from kernel.fs.answers import Answers
     from kernel.fs.node import Node
     from kernel.task import Task
 
@@ -38,32 +41,50 @@ _MAX_REMEMBERED: Final = 50_000
 Walks = dict[bytes, "Node"]
 
 
-class Memory:
-    """Remembered walks of processes that share a root directory.
+class Remembered:
+    """Remembered walks from one directory, and the number by which the poll loop knows it.
 
-    For each starting directory four dictionaries: (follow, no-follow) walks that anybody may
-    repeat, then those that only a process with CAP_DAC_READ_SEARCH may.
+    `common`: (follow, no-follow) walks that anybody may repeat; `private`: those that only a
+    process with CAP_DAC_READ_SEARCH may.
     """
 
-    __slots__ = ("_by_start", "count")
+    __slots__ = ("common", "number", "private")
+    _numbers = itertools.count(1)
 
     def __init__(self) -> None:
-        self._by_start: dict[Node, tuple[Walks, Walks, Walks, Walks]] = {}
+        self.common: tuple[Walks, Walks] = ({}, {})
+        self.private: tuple[Walks, Walks] = ({}, {})
+        self.number = next(self._numbers)
+
+    def clear(self) -> None:
+        """Forget them."""
+        for walk in (*self.common, *self.private):
+            walk.clear()
+
+
+class Memory:
+    """Remembered walks of processes that share a root directory."""
+
+    __slots__ = ("_by_start", "answers", "count")
+
+    def __init__(self, answers: Answers) -> None:
+        self._by_start: dict[Node, Remembered] = {}
+        self.answers = answers
         self.count = 0
 
-    def of(self, start: Node) -> tuple[Walks, Walks, Walks, Walks]:
-        """The dictionaries for walks from `start`."""
+    def of(self, start: Node) -> Remembered:
+        """The walks from `start`."""
         found = self._by_start.get(start)
         if found is None:
-            found = self._by_start[start] = ({}, {}, {}, {})
+            found = self._by_start[start] = Remembered()
         return found
 
     def clear(self) -> None:
-        """Forget all walks. The dictionaries stay the same objects: contexts hold them."""
+        """Forget all walks, and all answers."""
         self.count = 0
+        self.answers.clear()
         for start, walks in list(self._by_start.items()):
-            for walk in walks:
-                walk.clear()
+            walks.clear()
             if start.gone:
                 del self._by_start[start]
 
@@ -225,11 +246,11 @@ def walk(task: Task, start: Node, path: bytes, follow: bool = True) -> Node:
         start = context.root
     remembered = context.memory.of(start)
     index = 0 if follow else 1
-    node = remembered[index].get(path)
+    node = remembered.common[index].get(path)
     if node is not None and not node.gone:
         return node
-    if remembered[2]:
-        node = remembered[index + 2].get(path)
+    if remembered.private[index]:
+        node = remembered.private[index].get(path)
         if node is not None and not node.gone and task.credentials.can(CAP_DAC_READ_SEARCH):
             return node
     if not path:
@@ -245,7 +266,32 @@ def walk(task: Task, start: Node, path: bytes, follow: bool = True) -> Node:
         memory.count += 1
         if memory.count > _MAX_REMEMBERED:
             memory.clear()
-        remembered[index + 2 if state.private else index][path] = node
+        (remembered.private if state.private else remembered.common)[index][path] = node
+    return node
+
+
+def recall(task: Task, start: Node, path: bytes, follow: bool, want: int) -> Node:
+    """`walk` for a call that need not come here again: what it `want`s will be known.
+
+    `want`: flags of codegen.poll_layout.Entry. Only walks from the two directories that the poll
+    loop knows of are; and only what has been asked for before.
+    """
+    context = task.fs
+    if path[:1] == b"/":
+        start = context.root
+    elif start is not context.cwd:
+        return walk(task, start, path, follow)
+    remembered = context.memory.of(start)
+    index, need = 0 if follow else 1, 0
+    node = remembered.common[index].get(path)
+    if node is None:
+        node = remembered.private[index].get(path)
+        if node is None or not task.credentials.can(CAP_DAC_READ_SEARCH):
+            return walk(task, start, path, follow)
+        need = Entry.NEEDS_SEARCH
+    if node.gone:
+        return walk(task, start, path, follow)
+    context.memory.answers.learn(remembered.number, path, follow, node, want, need)
     return node
 
 

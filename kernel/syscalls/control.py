@@ -138,7 +138,7 @@ def unshare(task: Task, unshare_flags: Flags) -> Answer:
     if unshare_flags & _NAMESPACES:
         return -errno.EPERM
     if unshare_flags & 0x200:
-        task.fs = task.fs.copy()
+        task.change_context(task.fs.copy())
     return 0 if not unshare_flags & ~_UNSHARE_HARMLESS else -errno.EINVAL
 
 

@@ -26,6 +26,7 @@ from kernel.abi import (
     UInt,
     ULong,
 )
+from kernel.fs.answers import CONTENT
 from kernel.fs.descriptors import node_of, start_of
 from kernel.fs.devices import TerminalDescriptor
 from kernel.fs.metadata import REGULAR
@@ -34,6 +35,7 @@ from kernel.fs.openfile import DirectoryFile, OpenFile
 from kernel.fs.opening import open_path
 from kernel.fs.overlay import OverlayFs, OverlayNode
 from kernel.fs.permissions import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+from kernel.fs.resolver import recall
 from kernel.host.linux_fs import RESOLVE_CACHED
 from kernel.isa.openflags import O_LARGEFILE
 from kernel.pages import rounded
@@ -85,13 +87,11 @@ def openat(task: Task, dirfd: DirFd, path: Path, flags: OpenFlags, mode: FileMod
 
 def _open(task: Task, dirfd: int, path: bytes, flags: int, mode: int) -> _Opening:
     if not flags & _NOT_PLAIN:
-        # Reading a regular file that was found before and that everybody may read: most opens.
-        fs = task.fs
-        node = None
-        if path[:1] == b"/":
-            node = fs.absolute.get(path)
-        elif dirfd == AT_FDCWD:
-            node = fs.relative.get(path)
+        # Reading a regular file that everybody may read: most opens.
+        start = task.fs.cwd if dirfd == AT_FDCWD else start_of(task, dirfd, path)
+        node = recall(task, start, path, True, CONTENT)
+        if not node.kind:
+            return -errno.ENOENT
         if type(node) is OverlayNode and node.kind == REGULAR and not node.gone:
             who = task.credentials
             if node.mode & 0o444 == 0o444 or who.effective & _READ_ALL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import struct
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from kernel.cloning import (
 from kernel.errors import LinuxError
 from kernel.executable import Executable, open_executable
 from kernel.limits import NOFILE, descriptor_limits, enforce, lift
-from kernel.loader import Image, prepare
+from kernel.loader import Image, lay_out_early, prepare
 from kernel.process import Process
 from kernel.reply import Answer, Program, Reply
 from kernel.robust import ask_before_exit, release_all
@@ -312,6 +313,7 @@ async def _exec(task: Task, image: Image) -> Answer:
     else:  # which has no execveat
         path = base + program.store(os.fsencode(file) + b"\0")
         program.do(nr["execve"], path, vector, environment)
+    process.container.ring.later(functools.partial(lay_out_early, task, image))
     try:
         await task.run(program)
     except ProgramFailed as failed:

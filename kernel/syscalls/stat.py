@@ -4,13 +4,15 @@ import errno
 import struct
 
 from codegen.layout import Slot
+from codegen.poll_layout import Entry
 from kernel.abi import DirFd, Fd, Flags, HostStat, Int, Path, Pointer
 from kernel.errors import LinuxError
 from kernel.fs import attributes
+from kernel.fs.answers import ATTRIBUTES, EXISTENCE, TEXT
 from kernel.fs.descriptors import node_of, start_of, stat_descriptor
 from kernel.fs.metadata import to_statx
 from kernel.fs.node import FileSystem, Node
-from kernel.fs.resolver import resolve, walk
+from kernel.fs.resolver import recall, resolve
 from kernel.reply import Answer, OutReply, Reply
 from kernel.syscalls.declare import syscall
 from kernel.task import Task
@@ -28,10 +30,7 @@ _ST_VALID = 0x20
 @syscall()
 def stat(task: Task, path: Path, statbuf: Pointer) -> Answer:
     """stat(2)."""
-    fs = task.fs
-    node = (fs.absolute if path[:1] == b"/" else fs.relative).get(path)
-    if node is None or node.gone:
-        node = walk(task, fs.cwd, path)
+    node = recall(task, task.fs.cwd, path, True, ATTRIBUTES)
     if not node.kind:
         return -errno.ENOENT
     return OutReply(0, statbuf, node.packed or node.stat())
@@ -40,10 +39,7 @@ def stat(task: Task, path: Path, statbuf: Pointer) -> Answer:
 @syscall()
 def lstat(task: Task, path: Path, statbuf: Pointer) -> Answer:
     """lstat(2)."""
-    fs = task.fs
-    node = (fs.absolute_links if path[:1] == b"/" else fs.relative_links).get(path)
-    if node is None or node.gone:
-        node = walk(task, fs.cwd, path, follow=False)
+    node = recall(task, task.fs.cwd, path, False, ATTRIBUTES)
     if not node.kind:
         return -errno.ENOENT
     return OutReply(0, statbuf, node.packed or node.stat())
@@ -64,25 +60,15 @@ def fstat(task: Task, fd: HostStat, statbuf: Pointer) -> Answer:
 @syscall()
 def newfstatat(task: Task, dirfd: DirFd, path: Path, statbuf: Pointer, flags: Flags) -> Answer:
     """fstatat(2)."""
-    if dirfd == AT_FDCWD or path[:1] == b"/":
-        fs = task.fs
-        if not flags:
-            node = (fs.absolute if path[:1] == b"/" else fs.relative).get(path)
-        elif flags == AT_SYMLINK_NOFOLLOW:
-            node = (fs.absolute_links if path[:1] == b"/" else fs.relative_links).get(path)
-        else:
-            node = None
-        if node is not None and not node.gone:
-            if not node.kind:
-                return -errno.ENOENT
-            packed = node.packed or node.stat()
-            return OutReply(0, statbuf, task.isa.stat(packed))
     if flags & ~_STAT_FLAGS:
         return -errno.EINVAL
     if not path and flags & AT_EMPTY_PATH:
         packed = task.fs.cwd.stat() if dirfd == AT_FDCWD else stat_descriptor(task, dirfd)
     else:
-        node = resolve(task, start_of(task, dirfd, path), path, not flags & AT_SYMLINK_NOFOLLOW)
+        follow = not flags & AT_SYMLINK_NOFOLLOW
+        node = recall(task, start_of(task, dirfd, path), path, follow, ATTRIBUTES)
+        if not node.kind:
+            return -errno.ENOENT
         packed = node.packed or node.stat()
     return OutReply(0, statbuf, task.isa.stat(packed))
 
@@ -133,7 +119,8 @@ def _access(task: Task, dirfd: int, path: bytes, mode: int, flags: int) -> Answe
     if not path and flags & AT_EMPTY_PATH:
         node = task.fs.cwd if dirfd == AT_FDCWD else node_of(task, dirfd)
     else:
-        node = walk(task, start_of(task, dirfd, path), path, not flags & AT_SYMLINK_NOFOLLOW)
+        follow, want = not flags & AT_SYMLINK_NOFOLLOW, Entry.NEGATIVE if mode else EXISTENCE
+        node = recall(task, start_of(task, dirfd, path), path, follow, want)
         if not node.kind:
             return -errno.ENOENT
     attributes.access(task, node, mode, bool(flags & AT_EACCESS))
@@ -143,10 +130,7 @@ def _access(task: Task, dirfd: int, path: bytes, mode: int, flags: int) -> Answe
 @syscall()
 def readlink(task: Task, path: Path, buf: Pointer, bufsiz: Int) -> Answer:
     """readlink(2)."""
-    fs = task.fs
-    node = (fs.absolute_links if path[:1] == b"/" else fs.relative_links).get(path)
-    if node is None or node.gone:
-        node = walk(task, fs.cwd, path, follow=False)
+    node = recall(task, task.fs.cwd, path, False, TEXT)
     return _readlink(task, node, buf, bufsiz)
 
 
@@ -159,7 +143,7 @@ def readlinkat(task: Task, dirfd: DirFd, path: Path, buf: Pointer, bufsiz: Int) 
         if node.kind != 0o120000:
             return -errno.ENOENT
     else:
-        node = walk(task, start_of(task, dirfd, path), path, follow=False)
+        node = recall(task, start_of(task, dirfd, path), path, False, TEXT)
     return _readlink(task, node, buf, bufsiz)
 
 

@@ -35,6 +35,7 @@ from tests.codegen.stub_machine import (
     Trap,
     says,
 )
+from tests.codegen.x86_64_machine import MachineX86
 
 IDENTITIES = {
     "getpid": Slot.PID, "gettid": Slot.TID, "getppid": Slot.PPID, "getuid": Slot.UID,
@@ -211,6 +212,14 @@ def test_mmap_by_its_flags(machine: Machine) -> None:
     assert not goes_native(machine, "mmap", 0, 0x1000, 1, private, 9, 0)  # flagged
 
 
+def test_only_fs_is_the_guests_to_set() -> None:
+    machine = MachineX86()
+    for option in (0x1002, 0x1003):
+        assert goes_native(machine, "arch_prctl", option, MEMORY)
+    for option in (0x1001, 0x1004, 0, 0x1_0000_1002):
+        assert not goes_native(machine, "arch_prctl", option, MEMORY)
+
+
 def test_mremap_to_a_fixed_place_is_checked_by_the_kernel(machine: Machine) -> None:
     assert goes_native(machine, "mremap", MEMORY, 0x1000, 0x2000, 1, 0)
     assert not goes_native(machine, "mremap", MEMORY, 0x1000, 0x2000, 3, STUB_BASE)
@@ -368,7 +377,7 @@ def test_a_parked_request_is_not_spun_for(machine: Machine) -> None:
 
 
 def test_spinning_offers_the_core_and_ends(machine: Machine) -> None:
-    machine.awake(spin=300)
+    machine.awake(spin=600)
 
     def host(m: Machine, number: int, arguments: list[int]) -> int:
         if number == machine.numbers["futex"]:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from codegen.asm.assembler import Label
+from codegen.asm.assembler import Label, Memo
 from codegen.asm.decode import Instruction, sweep
 from codegen.layout import STUB_TEXT_LIMIT
+from codegen.templates.x86_64 import poll
 from codegen.variant import ORDINARY, Variant
 from tests.codegen.stub_machine import Built, stub
 
@@ -98,7 +99,11 @@ def listing(isa: str, first: str, variant: Variant = ORDINARY) -> str:
     made = stub(isa, variant)
     starts = sorted(offset_of(made.names[name]) for name in (*PARTS[isa].values(), END))
     start = offset_of(made.names[first])
-    stop = starts[starts.index(start) + 1]
+    return listed(made, isa, start, starts[starts.index(start) + 1])
+
+
+def listed(made: Built, isa: str, start: int, stop: int) -> str:
+    """The instructions between two offsets."""
     names = label_names(made)
     named = operands_arm64 if isa == "arm64" else operands
     lines: list[str] = []
@@ -116,6 +121,16 @@ def listing(isa: str, first: str, variant: Variant = ORDINARY) -> str:
 def test_golden_listing(isa: str, part: str) -> None:
     text = listing(isa, PARTS[isa][part])
     file = GOLDEN / isa / f"stub-{part}.s"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text, "UPDATE_GOLDEN=1 accepts the new listing"
+
+
+def test_golden_listing_of_the_poll_loop() -> None:
+    made = poll.build(Memo())
+    built = Built(made.a, made.names, made.a.finish())
+    text = listed(built, "x86_64", offset_of(made.names["next_request"]), len(built.code))
+    file = GOLDEN / "x86_64" / "poll.s"
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(text)
     assert file.read_text() == text, "UPDATE_GOLDEN=1 accepts the new listing"

@@ -63,6 +63,7 @@ GUESTS: dict[str, tuple[int, ...]] = {
     "ioctl": (0, 0x5401, GUEST),
     "fcntl": (0, 3),
     "setsockopt": (3, 6, 1, GUEST, 4),
+    "arch_prctl": (0x1002, GUEST),
 }
 
 

@@ -51,7 +51,7 @@ from codegen.templates.rows import ROW_SIZE
 from codegen.templates.tables import TABLE_SIZE
 
 _PATH_MAX = 4096
-_YIELD_MASK = 127  # pauses between two offers of the core
+_YIELD_MASK = 255  # pauses between two offers of the core
 _STAT_SIZE = 128
 _ROW_SHIFT = ROW_SIZE.bit_length() - 1
 _ENAMETOOLONG, _EFAULT = -36, -14
@@ -299,9 +299,8 @@ def waiting(s: Stub) -> None:
     a.ret()
 
     s.bind("post_wait")
-    spin, sleep, done = a.label("spin"), a.label("sleep"), a.label("done")
+    spin, sleep, woken, done = (a.label(n) for n in ("spin", "sleep", "woken", "done"))
     s.push_link()
-    a.str_(wzr, at(x28, Slot.SLEEPING))
     a.bl(s["announce"])
     a.constant(x11, BELLS_BASE)
     a.ldr(x11.w, at(x11, BELLS_SPIN))
@@ -324,12 +323,14 @@ def waiting(s: Stub) -> None:
     a.dmb("ish")
     a.ldar(x2.w, at(x28))
     a.cmp(x2.w, State.DONE)
-    a.b_eq(done)
+    a.b_eq(woken)
     a.mov(x0, x28)
     a.mov(x1, xzr)  # FUTEX_WAIT, shared: the kernel is another process
     a.mov(x3, xzr)
     s.host_call(HostCall.FUTEX)
     a.b(sleep)
+    a.bind(woken)
+    a.str_(wzr, at(x28, Slot.SLEEPING))
     a.bind(done)
     s.pop_link()
     a.ret()

@@ -30,6 +30,8 @@ from codegen.asm.x86_64 import (
 )
 from codegen.layout import FD_FLAGS_SIZE, STACK_TOP, STUB_BASE, STUB_END, Request, Slot, State
 from codegen.templates.native import (
+    ARCH_GET_FS,
+    ARCH_SET_FS,
     FCNTL_NATIVE,
     IDENTITIES,
     PI_FUTEXES,
@@ -136,6 +138,11 @@ def guards(s: Stub) -> None:
     for operation in PI_FUTEXES:  # their words hold thread ids, which the host does not know
         a.cmp(r11.low32, operation)
         a.je(s["slow"])
+    a.jmp(s["native"])
+    s.bind("arch_prctl")  # FS is the guest's, GS is not
+    a.lea(r11, at(rdi, -ARCH_SET_FS))
+    a.cmp(r11, ARCH_GET_FS - ARCH_SET_FS)
+    a.ja(s["slow"])
     a.jmp(s["native"])
     s.bind("mprotect")
     s.bind("mem")

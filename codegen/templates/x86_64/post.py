@@ -48,7 +48,7 @@ from codegen.templates.tables import TABLE_SIZE
 from codegen.templates.x86_64.common import ARGUMENTS, HostCall, Stub
 
 _PATH_MAX = 4096
-_YIELD_MASK = 127  # pauses between two offers of the core
+_YIELD_MASK = 255  # pauses between two offers of the core
 
 
 def slow(s: Stub) -> None:
@@ -288,8 +288,7 @@ def waiting(s: Stub) -> None:
     a.ret()
 
     s.bind("post_wait")
-    spin, sleep, done = a.label("spin"), a.label("sleep"), a.label("done")
-    a.mov(gs(Slot.SLEEPING, 4), 0)
+    spin, sleep, woken, done = (a.label(n) for n in ("spin", "sleep", "woken", "done"))
     a.call(s["announce"])
     a.movabs(r11, BELLS_BASE)
     a.mov(r10.low32, at(r11, BELLS_SPIN, 4))
@@ -311,12 +310,14 @@ def waiting(s: Stub) -> None:
     a.lock_or(at(rsp, 0, 4), 0)
     a.mov(edx, gs(Slot.STATE, 4))
     a.cmp(edx, State.DONE)
-    a.je(done)
+    a.je(woken)
     a.mov(rdi, gs(Slot.SELF))
     a.xor(esi, esi)  # FUTEX_WAIT, shared: the kernel is another process
     a.xor(r10.low32, r10.low32)
     s.host_call(HostCall.FUTEX)
     a.jmp(sleep)
+    a.bind(woken)
+    a.mov(gs(Slot.SLEEPING, 4), 0)
     a.bind(done)
     a.ret()
 

@@ -9,6 +9,8 @@ import pytest
 
 from codegen.layout import BELLS_FIRST, Slot, State
 from kernel import weak_ring
+from kernel.credentials import Credentials
+from kernel.records import Records
 from kernel.slot import SlotMemory
 from kernel.weak_ring import WeakRing
 
@@ -45,7 +47,7 @@ def test_an_answer_is_published_by_generated_code(
     slot, log = SlotMemory(0), list[str]()
     monkeypatch.setattr(weak_ring, "futex_wake", lambda address: log.append(f"wake {address:#x}"))
     ordering: Any = Ordering(slot, log)
-    ring = WeakRing(lambda _: None, lambda: None, 62, ordering)
+    ring = WeakRing(lambda _: None, lambda: None, 62, Records(), ordering)
     slot.words[Slot.SLEEPING // 4] = sleeping
     task: Any = SimpleNamespace(slot=slot)
     ring.publish(task)
@@ -58,8 +60,14 @@ def test_an_answer_is_published_by_generated_code(
 def test_a_request_is_read_behind_its_bell(monkeypatch: pytest.MonkeyPatch) -> None:
     slot, log = SlotMemory(0), list[str]()
     ordering: Any = Ordering(slot, log)
-    ring = WeakRing(lambda _: log.append("serve"), lambda: None, 62, ordering)
-    task: Any = SimpleNamespace(slot=slot)
+    ring = WeakRing(lambda _: log.append("serve"), lambda: None, 62, Records(), ordering)
+    task: Any = SimpleNamespace(
+        slot=slot,
+        fs=SimpleNamespace(users={}, root_number=0, cwd_number=0),
+        credentials=Credentials(),
+        traps_seen=0,
+        process=SimpleNamespace(channel=SimpleNamespace(fileno=0)),
+    )
     ring.attach(task)
     ring._bells[BELLS_FIRST] = 1
     ring._pump()

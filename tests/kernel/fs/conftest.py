@@ -193,7 +193,7 @@ class Home:
 
     def mount(self) -> MountTable:
         """Mount the layers with the (kept) upper directory."""
-        mounts = MountTable(open_root(self.layers, os.fsencode(self.path / "upper")))
+        mounts = MountTable(open_root(self.layers, os.fsencode(self.path / "upper")), bytes)
         self.opened.append(mounts)
         return mounts
 

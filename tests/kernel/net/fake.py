@@ -19,6 +19,7 @@ from typing import Any
 from codegen.layout import NULL_ARGUMENT, PAYLOAD, PAYLOAD_SIZE, Op, Slot
 from kernel.credentials import Credentials, container_credentials
 from kernel.errors import Interrupted, LinuxError
+from kernel.fs.answers import Answers
 from kernel.fs.context import FsContext
 from kernel.fs.overlay import OverlayFs
 from kernel.fs.owners import Owners
@@ -95,7 +96,7 @@ class FakeContainer(SimpleNamespace):
         upper.mkdir()
         work.mkdir()
         fs = OverlayFs([], os.fsencode(upper), Owners(), os.fsencode(work), 0x77)
-        self.context = FsContext(fs.root, fs.root, Memory())
+        self.context = FsContext(fs.root, fs.root, Memory(Answers(bytes)))
         self.tasks: list[FakeTask] = []
 
     def task(self, credentials: Credentials | None = None) -> FakeTask:

@@ -94,11 +94,11 @@ no_ctrl:
      8  ldr x9, [x28, #0x230]
      c  cbz x9, no_tid
     10  adr x10, no_tid
-    14  str x10, [x28, #0x110]
-    18  ldr x10, [x28, #0x120]
+    14  str x10, [x28, #0x40]
+    18  ldr x10, [x28, #0x140]
     1c  str w10, [x9]
 no_tid:
-     0  str xzr, [x28, #0x110]
+     0  str xzr, [x28, #0x40]
      4  mov x9, #0
      8  str w9, [x28]
      c  str xzr, [sp, #-0x10]!

@@ -43,7 +43,7 @@ op_enter:
     a4  mov x30, xzr
     a8  msr tpidr_el0, xzr
 enter_check:
-     0  ldr w15, [x17, #0x44]
+     0  ldr w15, [x17, #0x114]
      4  cbnz w15, trap_enter
      8  mov x17, xzr
 enter_jump:

@@ -17,9 +17,9 @@ entry_found:
      c  stp x15, x16, [x17, #0x48]
     10  str x30, [x17, #0x68]
 entry_saved:
-     0  ldr x16, [x17, #0x160]
+     0  ldr x16, [x17, #0x178]
      4  add x16, x16, #1
-     8  str x16, [x17, #0x160]
+     8  str x16, [x17, #0x178]
      c  lsr w16, w8, #9
     10  cbnz w16, slow
     14  adr x16, dispatch_table
@@ -35,7 +35,7 @@ native:
      0  str x0, [x17, #0x78]
      4  str x8, [x17, #0xf0]
 native_check:
-     0  ldr w16, [x17, #0x44]
+     0  ldr w16, [x17, #0x114]
      4  cbnz w16, trap_before
 native_call:
      0  svc #0
@@ -43,7 +43,7 @@ native_call:
      8  lsr x16, x16, #1
      c  cbz x16, trap_interrupted
 exit_check:
-     0  ldr w16, [x17, #0x44]
+     0  ldr w16, [x17, #0x114]
      4  cbnz w16, trap_after
      8  ldp x15, x16, [x17, #0x58]
      c  mov x30, x17
@@ -226,10 +226,10 @@ newfstatat:
      4  sub w16, w16, w3
      8  cbnz w16, slow
      c  adr x16, newfstatat_named
-    10  str x16, [x17, #0x110]
+    10  str x16, [x17, #0x40]
     14  ldrb w16, [x1]
     18  cbnz w16, newfstatat_named
-    1c  str xzr, [x17, #0x110]
+    1c  str xzr, [x17, #0x40]
     20  add x16, x17, #3, lsl #12
     24  add x16, x16, #0xe00
     28  stp x0, x1, [x16]
@@ -259,7 +259,7 @@ newfstatat:
     88  mov x1, x2
     8c  b slow_saved
 newfstatat_named:
-     0  str xzr, [x17, #0x110]
+     0  str xzr, [x17, #0x40]
      4  b slow
 wait4:
      0  ldr w15, [x17, #0x330]
@@ -305,7 +305,7 @@ wait4_watched:
     74  mov x4, xzr
     78  mov x8, #0x49
 watch_check:
-     0  ldr w9, [x28, #0x44]
+     0  ldr w9, [x28, #0x114]
      4  cbnz w9, watch_over
 watch_call:
      0  svc #0
@@ -318,29 +318,29 @@ watch_over:
     14  mov x8, #0x104
     18  b slow_saved
 getpid:
-     0  ldr x0, [x17, #0x128]
-     4  b exit_check
-gettid:
-     0  ldr x0, [x17, #0x120]
-     4  b exit_check
-getppid:
-     0  ldr x0, [x17, #0x130]
-     4  b exit_check
-getuid:
-     0  ldr x0, [x17, #0x138]
-     4  b exit_check
-geteuid:
-     0  ldr x0, [x17, #0x140]
-     4  b exit_check
-getgid:
      0  ldr x0, [x17, #0x148]
      4  b exit_check
-getegid:
+gettid:
+     0  ldr x0, [x17, #0x140]
+     4  b exit_check
+getppid:
      0  ldr x0, [x17, #0x150]
+     4  b exit_check
+getuid:
+     0  ldr x0, [x17, #0x158]
+     4  b exit_check
+geteuid:
+     0  ldr x0, [x17, #0x160]
+     4  b exit_check
+getgid:
+     0  ldr x0, [x17, #0x168]
+     4  b exit_check
+getegid:
+     0  ldr x0, [x17, #0x170]
      4  b exit_check
 set_tid_address:
      0  svc #0
-     4  ldr x0, [x17, #0x120]
+     4  ldr x0, [x17, #0x140]
      8  b exit_check
 set_robust_list:
      0  sub x16, x1, #0x18
@@ -360,7 +360,7 @@ exit:
     20  ldr x9, [x28, #0x300]
     24  cbz x9, no_list
     28  adr x10, no_list
-    2c  str x10, [x28, #0x110]
+    2c  str x10, [x28, #0x40]
     30  ldr x10, [x9]
     34  cmp x10, x9
     38  b.ne exit_ask
@@ -371,21 +371,21 @@ no_list:
      4  b.ne exit_announce
      8  ldr w9, [x28, #0x308]
      c  cbnz w9, exit_ask
-    10  str xzr, [x28, #0x110]
+    10  str xzr, [x28, #0x40]
     14  str x8, [x28, #8]
     18  mov x9, #1
     1c  stlr w9, [x28]
     20  svc #0
     24  brk #1
 exit_ask:
-     0  str xzr, [x28, #0x110]
+     0  str xzr, [x28, #0x40]
      4  str x8, [x28, #0x18]
      8  mov x9, #4
      c  movk x9, #1, lsl #32
     10  str x9, [x28, #8]
     14  b post
 exit_announce:
-     0  str xzr, [x28, #0x110]
+     0  str xzr, [x28, #0x40]
      4  str x8, [x28, #8]
      8  bl announce
      c  ldr x0, [x28, #0x10]

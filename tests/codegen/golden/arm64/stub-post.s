@@ -61,7 +61,7 @@ slow_saved:
     40  add x22, x21, #0x10, lsl #12
     44  mov x20, xzr
     48  adr x9, bad_address
-    4c  str x9, [x28, #0x110]
+    4c  str x9, [x28, #0x40]
 marshal_next:
      0  ldrb w9, [x19, x20]
      4  cbz w9, marshal_skip
@@ -88,7 +88,7 @@ record:
      0  sub x10, x21, x28
      4  sub x10, x10, #4, lsl #12
      8  orr x10, x10, x9, lsl #32
-     c  add x11, x28, #0x1f0
+     c  add x11, x28, #0x1c0
     10  str x10, [x11, x20, lsl #3]
     14  add x21, x0, #7
     18  and x21, x21, #0xfffffffffffffff8
@@ -96,7 +96,7 @@ marshal_skip:
      0  add x20, x20, #1
      4  cmp x20, #6
      8  b.ne marshal_next
-     c  str xzr, [x28, #0x110]
+     c  str xzr, [x28, #0x40]
     10  b post
 copy_null:
      0  mov x9, #0xffff
@@ -126,7 +126,7 @@ path_byte:
      c  add x0, x0, #1
     10  cmp x0, x10
     14  b.ne path_byte
-    18  str xzr, [x28, #0x110]
+    18  str xzr, [x28, #0x40]
     1c  mov x0, #-0x24
     20  b resume
 copy_stat:
@@ -135,7 +135,7 @@ copy_stat:
      8  mov x8, #0x50
      c  svc #0
     10  cbz x0, stat_good
-    14  str xzr, [x28, #0x110]
+    14  str xzr, [x28, #0x40]
     18  b resume
 stat_good:
      0  add x0, x21, #0x80
@@ -184,11 +184,11 @@ reply:
      8  ldr x2, [x28, #0xe0]
      c  cbz x2, answer
     10  adr x9, bad_address
-    14  str x9, [x28, #0x110]
+    14  str x9, [x28, #0x40]
     18  add x1, x28, #4, lsl #12
     1c  ldr x0, [x28, #0xd8]
     20  bl copy
-    24  str xzr, [x28, #0x110]
+    24  str xzr, [x28, #0x40]
 answer:
      0  ldr x0, [x28, #0xc8]
 resume:
@@ -215,7 +215,7 @@ resume:
     50  ldr x14, [x16, #0x70]
     54  b exit_check
 bad_address:
-     0  str xzr, [x28, #0x110]
+     0  str xzr, [x28, #0x40]
      4  mov x0, #-0xe
      8  b resume
 announce:
@@ -240,11 +240,10 @@ kernel_awake:
      0  ret
 post_wait:
      0  str x30, [sp, #-0x10]!
-     4  str wzr, [x28, #0x40]
-     8  bl announce
-     c  mov x11, #0x10000000
-    10  movk x11, #0x6800, lsl #32
-    14  ldr w11, [x11, #4]
+     4  bl announce
+     8  mov x11, #0x10000000
+     c  movk x11, #0x6800, lsl #32
+    10  ldr w11, [x11, #4]
 spin:
      0  ldar w9, [x28]
      4  cmp w9, #3
@@ -254,24 +253,26 @@ spin:
     14  yield
     18  subs w11, w11, #1
     1c  b.mi sleep
-    20  tst w11, #0x7f
+    20  tst w11, #0xff
     24  b.ne spin
     28  mov x8, #0x7c
     2c  svc #0
     30  b spin
 sleep:
      0  mov x9, #1
-     4  str w9, [x28, #0x40]
+     4  str w9, [x28, #0x110]
      8  dmb ish
      c  ldar w2, [x28]
     10  cmp w2, #3
-    14  b.eq done
+    14  b.eq woken
     18  mov x0, x28
     1c  mov x1, xzr
     20  mov x3, xzr
     24  mov x8, #0x62
     28  svc #0
     2c  b sleep
+woken:
+     0  str wzr, [x28, #0x110]
 done:
      0  ldr x30, [sp], #0x10
      4  ret

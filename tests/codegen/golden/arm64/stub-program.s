@@ -74,7 +74,7 @@ op_hostcall:
      8  tst w9, #2
      c  b.eq hostcall_plain
 hostcall_check:
-     0  ldr w9, [x28, #0x44]
+     0  ldr w9, [x28, #0x114]
      4  cbnz w9, hostcall_interrupted
 hostcall_call:
      0  svc #0
@@ -87,14 +87,14 @@ hostcall_interrupted:
      4  b op_done
 op_copy_out:
      0  adr x9, op_fault
-     4  str x9, [x28, #0x110]
+     4  str x9, [x28, #0x40]
      8  add x9, x28, #4, lsl #12
      c  add x1, x1, x9
     10  bl copy
     14  b op_unguard
 op_copy_in:
      0  adr x9, op_fault
-     4  str x9, [x28, #0x110]
+     4  str x9, [x28, #0x40]
      8  add x9, x28, #4, lsl #12
      c  add x9, x1, x9
     10  mov x1, x0
@@ -103,7 +103,7 @@ op_copy_in:
     1c  b op_unguard
 op_cmpxchg32:
      0  adr x9, op_fault
-     4  str x9, [x28, #0x110]
+     4  str x9, [x28, #0x40]
      8  mov x9, x0
 cmpxchg_again:
      0  ldaxr w0, [x9]
@@ -113,17 +113,17 @@ cmpxchg_again:
     10  cbnz w10, cmpxchg_again
 cmpxchg_other:
      0  clrex
-     4  str xzr, [x28, #0x110]
+     4  str xzr, [x28, #0x40]
      8  b op_done
 op_store32:
      0  adr x9, op_fault
-     4  str x9, [x28, #0x110]
+     4  str x9, [x28, #0x40]
      8  str w1, [x0]
 op_unguard:
-     0  str xzr, [x28, #0x110]
+     0  str xzr, [x28, #0x40]
      4  mov x0, xzr
      8  b op_done
 op_fault:
-     0  str xzr, [x28, #0x110]
+     0  str xzr, [x28, #0x40]
      4  mov x0, #-0xe
      8  b op_done

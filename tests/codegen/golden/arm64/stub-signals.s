@@ -40,9 +40,9 @@ host_signal:
      4  sub x12, x0, #1
      8  mov x13, #1
      c  lsl x13, x13, x12
-    10  ldr x12, [x28, #0x158]
+    10  ldr x12, [x28, #0x120]
     14  orr x12, x12, x13
-    18  str x12, [x28, #0x158]
+    18  str x12, [x28, #0x120]
     1c  b deliver
 maybe_fault:
      0  ldr w10, [x1, #8]
@@ -77,7 +77,7 @@ stub_fault:
      8  mov x11, #6
      c  cmp x9, x10
     10  b.eq deliver
-    14  ldr x10, [x28, #0x110]
+    14  ldr x10, [x28, #0x40]
     18  cbz x10, prologue_fault
     1c  str x10, [x2, #0x1b8]
     20  b handler_return
@@ -167,11 +167,11 @@ asynchronous:
      8  sub x12, x0, #1
      c  mov x13, #1
     10  lsl x13, x13, x12
-    14  ldr x12, [x28, #0x158]
+    14  ldr x12, [x28, #0x120]
     18  orr x12, x12, x13
-    1c  str x12, [x28, #0x158]
+    1c  str x12, [x28, #0x120]
     20  mov x10, #1
-    24  str w10, [x28, #0x44]
+    24  str w10, [x28, #0x114]
 windows:
      0  adr x10, native_check
      4  cmp x9, x10
@@ -220,7 +220,7 @@ outside_window.4:
     1c  str x28, [x2, #0x140]
     20  b handler_return
 outside_window.5:
-     0  ldr x10, [x28, #0x158]
+     0  ldr x10, [x28, #0x120]
      4  cbz x10, handler_return
      8  ldr w10, [x28]
      c  cmp x10, #3

@@ -1,5 +1,5 @@
 entry:
-     0  inc qword ptr gs:[0x160]
+     0  inc qword ptr gs:[0x178]
      9  cmp eax, 0x200
      e  jae slow
     14  mov eax, eax
@@ -9,7 +9,7 @@ native:
      0  mov qword ptr gs:[0xe8], rcx
      9  mov qword ptr gs:[0xf0], rax
 native_check:
-     0  cmp dword ptr gs:[0x44], 0
+     0  cmp dword ptr gs:[0x114], 0
      9  jne trap_before
 native_call:
      0  syscall
@@ -18,7 +18,7 @@ native_call:
      f  cmp r11, 1
     13  jbe trap_interrupted
 exit_check:
-     0  cmp dword ptr gs:[0x44], 0
+     0  cmp dword ptr gs:[0x114], 0
      9  jne trap_after
 exit_jump:
      0  jmp rcx
@@ -98,6 +98,11 @@ futex:
     39  cmp r11d, 0xd
     3d  je slow
     43  jmp native
+arch_prctl:
+     0  lea r11, [rdi - 0x1002]
+     7  cmp r11, 1
+     b  ja slow
+    11  jmp native
 mprotect:
 mem:
      0  mov r11, rdi
@@ -204,10 +209,10 @@ newfstatat:
      0  cmp r10d, 0x1000
      7  jne slow
      d  lea r11, [newfstatat_named]
-    14  mov qword ptr gs:[0x110], r11
+    14  mov qword ptr gs:[0x40], r11
     1d  cmp byte ptr [rsi], 0
     20  jne newfstatat_named
-    26  mov qword ptr gs:[0x110], 0
+    26  mov qword ptr gs:[0x40], 0
     33  mov qword ptr gs:[0x48], rbx
     3c  mov qword ptr gs:[0x50], rbp
     45  mov qword ptr gs:[0x58], rsp
@@ -226,7 +231,7 @@ newfstatat:
     b6  mov rsi, rdx
     b9  jmp slow_saved
 newfstatat_named:
-     0  mov qword ptr gs:[0x110], 0
+     0  mov qword ptr gs:[0x40], 0
      d  jmp slow
 wait4:
      0  mov r11d, dword ptr gs:[0x330]
@@ -261,7 +266,7 @@ wait4_watched:
     98  xor r8d, r8d
     9b  mov eax, 0x10f
 watch_check:
-     0  cmp dword ptr gs:[0x44], 0
+     0  cmp dword ptr gs:[0x114], 0
      9  jne watch_over
 watch_call:
      0  syscall
@@ -283,31 +288,31 @@ watch_over:
     7e  mov eax, 0x3d
     83  jmp slow_saved
 getpid:
-     0  mov rax, qword ptr gs:[0x128]
-     9  jmp exit_check
-gettid:
-     0  mov rax, qword ptr gs:[0x120]
-     9  jmp exit_check
-getppid:
-     0  mov rax, qword ptr gs:[0x130]
-     9  jmp exit_check
-getuid:
-     0  mov rax, qword ptr gs:[0x138]
-     9  jmp exit_check
-geteuid:
-     0  mov rax, qword ptr gs:[0x140]
-     9  jmp exit_check
-getgid:
      0  mov rax, qword ptr gs:[0x148]
      9  jmp exit_check
-getegid:
+gettid:
+     0  mov rax, qword ptr gs:[0x140]
+     9  jmp exit_check
+getppid:
      0  mov rax, qword ptr gs:[0x150]
+     9  jmp exit_check
+getuid:
+     0  mov rax, qword ptr gs:[0x158]
+     9  jmp exit_check
+geteuid:
+     0  mov rax, qword ptr gs:[0x160]
+     9  jmp exit_check
+getgid:
+     0  mov rax, qword ptr gs:[0x168]
+     9  jmp exit_check
+getegid:
+     0  mov rax, qword ptr gs:[0x170]
      9  jmp exit_check
 set_tid_address:
      0  mov qword ptr gs:[0xe8], rcx
      9  syscall
      b  mov rcx, qword ptr gs:[0xe8]
-    14  mov rax, qword ptr gs:[0x120]
+    14  mov rax, qword ptr gs:[0x140]
     1d  jmp exit_check
 set_robust_list:
      0  cmp rsi, 0x18
@@ -323,7 +328,7 @@ exit:
     2b  test rsi, rsi
     2e  je no_list
     34  lea rcx, [no_list]
-    3b  mov qword ptr gs:[0x110], rcx
+    3b  mov qword ptr gs:[0x40], rcx
     44  cmp qword ptr [rsi], rsi
     47  jne exit_ask
     4d  cmp qword ptr [rsi + 0x10], 0
@@ -333,19 +338,19 @@ no_list:
      5  jne exit_announce
      b  cmp dword ptr gs:[0x308], 0
     14  jne exit_ask
-    1a  mov qword ptr gs:[0x110], 0
+    1a  mov qword ptr gs:[0x40], 0
     27  mov qword ptr gs:[8], rax
     30  mov dword ptr gs:[0], 1
     3c  syscall
     3e  ud2
 exit_ask:
-     0  mov qword ptr gs:[0x110], 0
+     0  mov qword ptr gs:[0x40], 0
      d  mov qword ptr gs:[0x18], rax
     16  movabs rcx, 0x100000004
     20  mov qword ptr gs:[8], rcx
     29  jmp post
 exit_announce:
-     0  mov qword ptr gs:[0x110], 0
+     0  mov qword ptr gs:[0x40], 0
      d  mov qword ptr gs:[8], rax
     16  push rdi
     17  call announce

@@ -36,7 +36,7 @@ slow_saved:
     7e  lea r15, [r14 + 0x10000]
     85  xor r13d, r13d
     88  lea rax, [bad_address]
-    8f  mov qword ptr gs:[0x110], rax
+    8f  mov qword ptr gs:[0x40], rax
 marshal_next:
      0  movzx eax, byte ptr [r12 + r13]
      5  test eax, eax
@@ -66,14 +66,14 @@ record:
      c  sub rcx, 0x4000
     13  shl rax, 0x20
     17  or rax, rcx
-    1a  mov qword ptr gs:[r13*8 + 0x1f0], rax
+    1a  mov qword ptr gs:[r13*8 + 0x1c0], rax
     23  lea r14, [rdi + 7]
     27  and r14, 0xfffffffffffffff8
 marshal_skip:
      0  inc r13
      3  cmp r13d, 6
      7  jne marshal_next
-     d  mov qword ptr gs:[0x110], 0
+     d  mov qword ptr gs:[0x40], 0
     1a  jmp post
 copy_null:
      0  mov eax, 0xffffffff
@@ -106,7 +106,7 @@ path_byte:
     10  inc rdi
     13  cmp rdi, rbx
     16  jne path_byte
-    1c  mov qword ptr gs:[0x110], 0
+    1c  mov qword ptr gs:[0x40], 0
     29  mov rax, 0xffffffffffffffdc
     30  jmp resume
 path_done:
@@ -119,7 +119,7 @@ copy_stat:
      c  test rax, rax
      f  lea rdi, [r14 + 0x90]
     16  je copied
-    1c  mov qword ptr gs:[0x110], 0
+    1c  mov qword ptr gs:[0x40], 0
     29  jmp resume
 copy_vector:
      0  mov rdi, r14
@@ -175,12 +175,12 @@ reply:
     19  test rcx, rcx
     1c  je answer
     22  lea rax, [bad_address]
-    29  mov qword ptr gs:[0x110], rax
+    29  mov qword ptr gs:[0x40], rax
     32  mov rsi, qword ptr gs:[0xf8]
     3b  add rsi, 0x4000
     42  mov rdi, qword ptr gs:[0xd8]
     4b  rep movsb byte ptr [rdi], byte ptr [rsi]
-    4d  mov qword ptr gs:[0x110], 0
+    4d  mov qword ptr gs:[0x40], 0
 answer:
      0  mov rax, qword ptr gs:[0xc8]
 resume:
@@ -200,7 +200,7 @@ resume:
     75  mov r9, qword ptr gs:[0xb0]
     7e  jmp exit_check
 bad_address:
-     0  mov qword ptr gs:[0x110], 0
+     0  mov qword ptr gs:[0x40], 0
      d  mov rax, 0xfffffffffffffff2
     14  jmp resume
 announce:
@@ -220,10 +220,9 @@ ring:
 kernel_awake:
      0  ret
 post_wait:
-     0  mov dword ptr gs:[0x40], 0
-     c  call announce
-    11  movabs r11, 0x680010000000
-    1b  mov r10d, dword ptr [r11 + 4]
+     0  call announce
+     5  movabs r11, 0x680010000000
+     f  mov r10d, dword ptr [r11 + 4]
 spin:
      0  mov eax, dword ptr gs:[0]
      8  cmp eax, 3
@@ -233,22 +232,24 @@ spin:
     1a  pause
     1c  dec r10d
     1f  js sleep
-    25  test r10d, 0x7f
+    25  test r10d, 0xff
     2c  jne spin
     32  mov eax, 0x18
     37  syscall
     39  jmp spin
 sleep:
-     0  mov dword ptr gs:[0x40], 1
+     0  mov dword ptr gs:[0x110], 1
      c  lock or dword ptr [rsp], 0
     11  mov edx, dword ptr gs:[0]
     19  cmp edx, 3
-    1c  je done
+    1c  je woken
     22  mov rdi, qword ptr gs:[0xf8]
     2b  xor esi, esi
     2d  xor r10d, r10d
     30  mov eax, 0xca
     35  syscall
     37  jmp sleep
+woken:
+     0  mov dword ptr gs:[0x110], 0
 done:
      0  ret

@@ -80,7 +80,7 @@ op_hostcall:
      5  test dword ptr [r12 + 4], 2
      e  je hostcall_plain
 hostcall_check:
-     0  cmp dword ptr gs:[0x44], 0
+     0  cmp dword ptr gs:[0x114], 0
      9  jne hostcall_interrupted
 hostcall_call:
      0  syscall
@@ -93,7 +93,7 @@ hostcall_interrupted:
      7  jmp op_done
 op_copy_out:
      0  lea rax, [op_fault]
-     7  mov qword ptr gs:[0x110], rax
+     7  mov qword ptr gs:[0x40], rax
     10  mov rcx, rdx
     13  add rsi, qword ptr gs:[0xf8]
     1c  add rsi, 0x4000
@@ -101,7 +101,7 @@ op_copy_out:
     25  jmp op_unguard
 op_copy_in:
      0  lea rax, [op_fault]
-     7  mov qword ptr gs:[0x110], rax
+     7  mov qword ptr gs:[0x40], rax
     10  mov rcx, rdx
     13  add rsi, qword ptr gs:[0xf8]
     1c  add rsi, 0x4000
@@ -110,21 +110,21 @@ op_copy_in:
     28  jmp op_unguard
 op_cmpxchg32:
      0  lea rax, [op_fault]
-     7  mov qword ptr gs:[0x110], rax
+     7  mov qword ptr gs:[0x40], rax
     10  mov eax, esi
     12  lock cmpxchg dword ptr [rdi], edx
-    16  mov qword ptr gs:[0x110], 0
+    16  mov qword ptr gs:[0x40], 0
     23  jmp op_done
 op_store32:
      0  lea rax, [op_fault]
-     7  mov qword ptr gs:[0x110], rax
+     7  mov qword ptr gs:[0x40], rax
     10  mov dword ptr [rdi], esi
 op_unguard:
-     0  mov qword ptr gs:[0x110], 0
+     0  mov qword ptr gs:[0x40], 0
      d  xor eax, eax
      f  jmp op_done
 op_fault:
-     0  mov qword ptr gs:[0x110], 0
+     0  mov qword ptr gs:[0x40], 0
      d  mov rax, 0xfffffffffffffff2
     14  jmp op_done
 op_recv_fds:
@@ -364,11 +364,11 @@ no_ctrl:
      9  test rdi, rdi
      c  je no_tid
     12  lea rax, [no_tid]
-    19  mov qword ptr gs:[0x110], rax
-    22  mov rax, qword ptr gs:[0x120]
+    19  mov qword ptr gs:[0x40], rax
+    22  mov rax, qword ptr gs:[0x140]
     2b  mov dword ptr [rdi], eax
 no_tid:
-     0  mov qword ptr gs:[0x110], 0
+     0  mov qword ptr gs:[0x40], 0
      d  mov dword ptr gs:[0], 0
     19  mov rsp, qword ptr gs:[0xf8]
     22  add rsp, 0x3fc0

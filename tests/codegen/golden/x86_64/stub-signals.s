@@ -39,9 +39,9 @@ handler:
 host_signal:
      0  mov eax, edi
      2  dec eax
-     4  mov r10, qword ptr gs:[0x158]
+     4  mov r10, qword ptr gs:[0x120]
      d  bts r10, rax
-    11  mov qword ptr gs:[0x158], r10
+    11  mov qword ptr gs:[0x120], r10
     1a  jmp deliver
 maybe_fault:
      0  cmp dword ptr [rsi + 8], 0
@@ -65,12 +65,12 @@ on_sigsys:
      0  mov r9d, 7
      6  cmp r8, 0x100000
      d  jb deliver
-    13  mov rcx, qword ptr gs:[0x168]
+    13  mov rcx, qword ptr gs:[0x128]
     1c  mov r10, rcx
     1f  inc rcx
-    22  mov qword ptr gs:[0x168], rcx
+    22  mov qword ptr gs:[0x128], rcx
     2b  and r10d, 0xf
-    2f  mov qword ptr gs:[r10*8 + 0x170], rax
+    2f  mov qword ptr gs:[r10*8 + 0x350], rax
     38  mov qword ptr [rdx + 0x98], rax
     3f  lea rax, [entry]
     46  mov qword ptr [rdx + 0xa8], rax
@@ -83,7 +83,7 @@ in_stub:
     12  jmp not_copy
 stub_fault:
      0  mov r9d, 7
-     6  mov rcx, qword ptr gs:[0x110]
+     6  mov rcx, qword ptr gs:[0x40]
      f  test rcx, rcx
     12  je deliver
     18  mov qword ptr [rdx + 0xa8], rcx
@@ -143,11 +143,11 @@ asynchronous:
      9  mov r11, rax
      c  mov eax, edi
      e  dec eax
-    10  mov r10, qword ptr gs:[0x158]
+    10  mov r10, qword ptr gs:[0x120]
     19  bts r10, rax
-    1d  mov qword ptr gs:[0x158], r10
+    1d  mov qword ptr gs:[0x120], r10
     26  mov rax, r11
-    29  mov dword ptr gs:[0x44], 1
+    29  mov dword ptr gs:[0x114], 1
 windows:
      0  lea rcx, [native_check]
      7  cmp rax, rcx
@@ -185,7 +185,7 @@ outside_window.3:
     20  mov qword ptr [rdx + 0xa8], rcx
     27  jmp handler_return
 outside_window.4:
-     0  cmp qword ptr gs:[0x158], 0
+     0  cmp qword ptr gs:[0x120], 0
      a  je handler_return
     10  cmp dword ptr gs:[0], 3
     19  je handler_return
