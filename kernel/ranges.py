@@ -25,6 +25,9 @@ class RangeMap(Generic[V]):
     def __iter__(self) -> Iterator[tuple[int, int, V]]:
         return iter(self._items)
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def at(self, address: int) -> tuple[int, int, V] | None:
         """The range that holds `address`."""
         i = bisect_right(self._starts, address) - 1

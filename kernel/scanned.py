@@ -34,6 +34,7 @@ class Area(NamedTuple):
     start: int
     text: int
     sites: Sequence[Site]
+    head: bytes = b""  # how it begins; empty: it is never given back
 
     def find(self, pc: int) -> tuple[int, Site] | None:
         """The trampoline that holds `pc`: its address and its site."""
@@ -99,6 +100,7 @@ class Scanned:
 
     pages: RangeMap[Pages] = field(default_factory=RangeMap)
     areas: RangeMap[Area] = field(default_factory=RangeMap)
+    sweep_at: int = 64  # with so many areas, those without text are looked for
     trapped: dict[int, int] = field(default_factory=dict)  # site -> trampoline (kernel.trap_net)
     turn: Turn = field(default_factory=Turn)
     # Faults that another thread's change seemed to have settled: (pc, address) by thread.
@@ -106,7 +108,7 @@ class Scanned:
 
     def copy(self) -> Scanned:
         """For a forked child."""
-        return Scanned(self.pages.copy(), self.areas.copy(), self.trapped.copy())
+        return Scanned(self.pages.copy(), self.areas.copy(), self.sweep_at, self.trapped.copy())
 
     def asked(self, start: int, end: int, prot: int, executable: bool) -> None:
         """The guest wants `prot` for [start, end)."""

@@ -38,6 +38,7 @@ from kernel.texts import (
     PROT_WRITE,
     Outcome,
 )
+from kernel.trampoline_room import give_back, used_before
 from kernel.trap_net import SYS_SECCOMP, TrapNet
 from kernel.write_or_execute import WriteOrExecute
 
@@ -269,6 +270,10 @@ class Scanner:
             keep_out = (
                 min(keep_out[0], address + image[0]), max(keep_out[1], address + image[1])
             )  # fmt: skip
+        used = await used_before(task, address, text.area_size, keep_out)
+        if used is not None:
+            return used
+        await give_back(task, text.page)
         usual = address + usual_distance(text)
         hints = dict.fromkeys((usual, keep_out[1], keep_out[0] - text.area_size))
         return await reserve(task, address, text.sites, keep_out, hints, text.page)

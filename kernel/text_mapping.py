@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from codegen import svc_patch
+from codegen.layout import Trampoline
 from kernel.errors import LinuxError
 from kernel.reply import Program
 from kernel.scanned import Area, Scanned
@@ -81,10 +83,11 @@ def map_copy(
 ) -> None:
     """Append: map `fd` (closed here), which holds text and trampolines, and remember these."""
     nr = task.abi.numbers
+    head = os.pread(fd, Trampoline.SIZE, size) if sites else b""
     got = task.process.channel.give(task, program, fd, True)
     if sites:
         area_size = svc_patch.area_size(sites, page)
         program.do(nr["mmap"], area, area_size, READ_EXEC, MAP_PRIVATE_FIXED, got, size)
-        scanned(task.process).areas.set(area, area + area_size, Area(area, text, sites))
+        scanned(task.process).areas.set(area, area + area_size, Area(area, text, sites, head))
     program.do(nr["mmap"], text, size, READ_EXEC, MAP_PRIVATE_FIXED, got, 0)
     program.do(nr["close"], got)

@@ -280,3 +280,62 @@ def test_a_child_has_its_own_record(guest: Guest) -> None:
     guest.scanner.unmapped(guest.process, start, PAGE)
     assert guest.process.texts.scanned.pages.at(start) is None
     assert child.scanned.pages.at(start) is not None
+
+
+def areas(guest: Guest) -> list[tuple[int, int]]:
+    return [(start, end) for start, end, _ in guest.process.texts.scanned.areas]
+
+
+def test_text_that_comes_back_uses_its_trampolines_again(guest: Guest, tmp_path: Path) -> None:
+    fd = library(tmp_path / "lib", words(NOP, SVC, NOP))
+    start = mmap(guest, 0, 3 * PAGE, R | X, PRIVATE, fd, 0)
+    first, pages = areas(guest), len(guest.pages)
+    for _ in range(5):
+        guest.munmap(start, 3 * PAGE)  # the stub's own: the kernel does not hear of it
+        assert mmap(guest, start, 3 * PAGE, R | X, PRIVATE, fd, 0) == start
+        assert (areas(guest), len(guest.pages)) == (first, pages)
+        guest.go(start + PAGE, start + PAGE + 8)
+    assert guest.entered == [ENTRY] * 5
+    os.close(fd)
+
+
+def test_other_text_at_the_same_place_gives_them_back(guest: Guest, tmp_path: Path) -> None:
+    small = library(tmp_path / "small", words(NOP, SVC, NOP))
+    large = library(tmp_path / "large", words(*[SVC] * 200))
+    start = mmap(guest, 0, 3 * PAGE, R | X, PRIVATE, small, 0)
+    before = len(guest.pages)
+    guest.munmap(start, 3 * PAGE)
+    assert mmap(guest, start, 3 * PAGE, R | X, PRIVATE, large, 0) == start
+    assert len(areas(guest)) == 1
+    assert len(guest.pages) == before + 1
+    os.close(small)
+    os.close(large)
+
+
+def test_what_has_taken_the_place_of_trampolines_stays(guest: Guest, tmp_path: Path) -> None:
+    fd = library(tmp_path / "lib", words(NOP, SVC, NOP))
+    start = mmap(guest, 0, 3 * PAGE, R | X, PRIVATE, fd, 0)
+    ((area, end),) = areas(guest)
+    guest.munmap(start, 3 * PAGE)
+    guest.munmap(area, end - area)
+    guest.mmap(area, PAGE, R | W, PRIVATE | ANONYMOUS | 0x10)
+    guest.write(area, b"the guest's own")
+    assert mmap(guest, start, 3 * PAGE, R | X, PRIVATE, fd, 0) == start
+    assert guest.read(area, 15) == b"the guest's own"
+    assert area not in dict(areas(guest))
+    os.close(fd)
+
+
+def test_trampolines_without_text_are_found_at_last(guest: Guest, tmp_path: Path) -> None:
+    fd = library(tmp_path / "lib", words(NOP, SVC, NOP))
+    kept = mmap(guest, 0, 3 * PAGE, R | X, PRIVATE, fd, 0)
+    most = 0
+    for n in range(300):
+        at = 0x5000_0000 + n * 16 * PAGE  # never where it was before
+        assert mmap(guest, at, 3 * PAGE, R | X, PRIVATE | 0x10, fd, 0) == at
+        guest.munmap(at, 3 * PAGE)
+        most = max(most, len(areas(guest)))
+    assert most <= 65
+    guest.go(kept + PAGE, kept + PAGE + 8)
+    assert guest.entered == [ENTRY]
+    os.close(fd)
