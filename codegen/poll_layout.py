@@ -44,7 +44,11 @@ class Record:
 
 
 class Entry:
-    """A remembered answer: what `path`, from where ROOT or CWD says, is."""
+    """A remembered answer: what `path`, from where ROOT or CWD says, is.
+
+    Or, from FILES, which identity and owner fstat(2) is to say that a file has: the beginning of
+    STAT, in the canonical layout.
+    """
 
     CURRENT: Final = -8  # before the first entry: the generation whose answers count
     HASH: Final = 0x00  # 0: none
@@ -70,7 +74,11 @@ class Entry:
     HAS_STAT: Final = 8
     HAS_LINK: Final = 16  # TEXT is a link's
     NO_LINK: Final = 32  # it is there and no link
+    LIVE_MODE: Final = 128  # of a file: its mode is what the host says
     HAS_FILE: Final = 64  # TEXT is a regular file's that may be opened for reading
+
+
+FILES: Final = 1  # the number of no walks: a "path" is a file's device and inode on the host
 
 
 class Kind:
@@ -80,6 +88,7 @@ class Kind:
     OPEN: Final = 2
     ACCESS: Final = 3
     READLINK: Final = 4
+    FSTAT: Final = 5  # the host's answer lies in the payload
     WHAT: Final = 7
     AT: Final = 8  # a directory comes before the path
     NOFOLLOW: Final = 16
@@ -90,6 +99,9 @@ KIND_LIMIT: Final = 512  # call numbers
 MULTIPLIER: Final = 0x9E37_79B9_7F4A_7C15
 SHIFT: Final = 29
 
+PLAIN: Final = (
+    1 << 16
+)  # added to a slot's number: its request has been looked at, but for what it asks
 IDLE: Final = -1  # `poll`: the budget is used up
 ENOUGH: Final = -2  # LIMIT requests have been answered
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import signal as host_signal
 from collections.abc import Callable
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from kernel.texts import TextPolicy
     from tables import Table
 
+_log = logging.getLogger("ddock.kernel")
 _EAGAIN = 11
 _PID_MAX = 32767
 
@@ -134,7 +136,12 @@ class Container:
         code = build_poll(host_isa(), Path(self.spec.cache))
         if code is None:
             return Ring(*arguments)
-        return Ring(*arguments, Poller(code, self.abi, self.isa, self.records, self.mounts.answers))
+        try:
+            poller = Poller(code, self.abi, self.isa, self.records, self.mounts.answers)
+        except OSError as error:  # a host or an interpreter that lets nobody make code
+            _log.warning("requests are polled for in Python: %s", error)
+            return Ring(*arguments)
+        return Ring(*arguments, poller, self.dispatcher.serve_plain)
 
     # -- starting --------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class Dispatcher:
 
     # -- requests --------------------------------------------------------------------------------
 
-    def serve(self, task: Task) -> None:  # noqa: C901, PLR0912 - the hot path is one function
+    def serve(self, task: Task) -> None:
         """Handle whatever `task`'s slot holds."""
         q = task.slot.q
         control = q[0]
@@ -82,16 +82,21 @@ class Dispatcher:
             note_host_signals(task)
         if control & _REQUEST_MASK != State.REQUESTED:
             return
-        if task.coroutine is not None and not task.in_guest:
-            return  # the call it posted is still being served; only attention was wanted
         record = task.slot.record
         if record[_HOLD]:
             record[_HOLD] = 0
+        if q[_TRAPS] != record[_SEEN]:
+            self._container.translations.trapped(task)
+        self.serve_plain(task)
+
+    def serve_plain(self, task: Task) -> None:
+        """Handle a posted request that leaves nothing else to look at."""
+        if task.coroutine is not None and not task.in_guest:
+            return  # the call it posted is still being served; only attention was wanted
         process = task.process
         if process.unsettled:
             process.settle()
-        if q[_TRAPS] != record[_SEEN]:
-            self._container.translations.trapped(task)
+        q = task.slot.q
         nr = q[_NR]
         if nr >= Request.FIRST:
             self._special(task, nr)

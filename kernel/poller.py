@@ -11,6 +11,7 @@ from codegen.poll_layout import KIND_LIMIT, Entry, Kind, Poll
 from kernel.channel import one_descriptor
 from kernel.host.builtins import METH_NOARGS, METH_O, Code, c_function
 from kernel.host.linux import address_of
+from kernel.isa import canonical
 from kernel.isa.openflags import O_LARGEFILE
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _KINDS: Final = {
     "access": Kind.ACCESS,
     "faccessat": Kind.ACCESS | Kind.AT,
     "readlink": Kind.READLINK | Kind.NOFOLLOW,
+    "fstat": Kind.FSTAT,
     "readlinkat": Kind.READLINK | Kind.AT | Kind.NOFOLLOW,
 }
 _LIMIT = 16  # answers before Python looks whether a child has ended
@@ -51,6 +53,8 @@ class Poller:
         self._of_number = {
             abi.numbers[name]: kind for name, kind in _KINDS.items() if name in abi.numbers
         }
+        if isa.stat is not canonical:  # the layout that generated code edits
+            del self._of_number[abi.numbers["fstat"]]
         self.know(True)
         plain = O_CLOEXEC | O_NONBLOCK | O_NOCTTY | isa.open_flags.to_guest(O_LARGEFILE)
         for field, value in (

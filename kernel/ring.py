@@ -26,7 +26,7 @@ from codegen.layout import (
     Slot,
     State,
 )
-from codegen.poll_layout import IDLE
+from codegen.poll_layout import IDLE, PLAIN
 from kernel.host.linux import address_of, change_cpu, futex_wake, tgkill
 from kernel.slot import shared_memory
 
@@ -42,6 +42,7 @@ _PENDING, _SLEEPING, _STATE, _ATTENTION = (
     Slot.ATTENTION // 4,
 )
 _BATCH = 64  # requests served before the event loop gets its turn
+_SLOT_MASK = PLAIN - 1
 _ENOUGH = 4  # what the requests count that `poll` answers at most in one call
 _ROUND = 16  # `poll` looks so often in vain, or as long as Python would for that
 _POLLS_MIN, _POLLS_MAX = 8, 2000  # empty polls before sleeping; one is about 0.15 us
@@ -64,9 +65,12 @@ class Ring:
         kick_signal: int,
         records: Records,
         poller: Poller | None = None,
+        serve_plain: Callable[[Task], None] | None = None,
         fence: AbstractContextManager[Any] | None = None,
     ) -> None:
         """`poller`: the loop in generated code, where the host has one.
+
+        `serve_plain`: instead of `serve`, for requests that the loop has looked at.
 
         `fence`: entering it orders what is before and what follows; a lock, on most CPUs.
         """
@@ -74,6 +78,7 @@ class Ring:
         self._poller = poller
         self._kick_signal = kick_signal
         self._serve = serve
+        self._serve_plain = serve_plain or serve
         self._idle = idle
         self.bell_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.page_fd = shared_memory(PAGE)
@@ -152,7 +157,8 @@ class Ring:
     def _pump(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one loop, kept flat for its speed
         """Serve what is posted; poll on while traffic lasts, then sleep."""
         self._scheduled = False
-        tasks, serve, poll, sched_yield = self._tasks, self._serve, self._poll, os.sched_yield
+        tasks, poll, sched_yield = self._tasks, self._poll, os.sched_yield
+        serve, serve_plain = self._serve, self._serve_plain
         served = polls = due = enough = 0
         looked = perf_counter_ns()
         if self._quiet_from and looked > self._quiet_from:
@@ -193,9 +199,9 @@ class Ring:
                 looked = now
                 continue
             if at >= 0:
-                task = tasks[at]
+                task = tasks[at & _SLOT_MASK]
                 if task is not None:
-                    serve(task)
+                    (serve_plain if at & PLAIN else serve)(task)
                 served += 1
             else:
                 served += _ENOUGH

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from codegen.poll_layout import Entry, hashed
+from codegen.poll_layout import FILES, Entry, hashed
 from kernel.fs.metadata import REGULAR, SYMLINK
 from kernel.host.linux import address_of
 
@@ -30,6 +30,9 @@ _HEADER = 64  # its last word is the generation; entries follow
 _COUNT = Entry.BUCKET << Entry.BUCKET_BITS
 _FIELDS = struct.Struct(f"<QQQIIQ{Entry.PATH_SIZE}s{Entry.STAT_SIZE}s{Entry.TEXT_SIZE}s")
 _KEY = struct.Struct("<QQQ")
+_FILE = struct.Struct("<QQ")
+_FILES_KEY = FILES << 1
+_MOST_ASKED = 4096
 
 
 class Answers:
@@ -41,7 +44,8 @@ class Answers:
         self._memory = mmap.mmap(-1, _HEADER + _COUNT * Entry.SIZE)
         self._words = memoryview(self._memory).cast("Q")
         self.address = address_of(self._memory) + _HEADER
-        self._owners: dict[int, Node] = {}
+        self._owners: dict[int, object] = {}  # a node, or ourselves for a file
+        self._asked: set[bytes] = set()  # files that fstat was asked about
         self._turn = 0
         self._generation = 1
         self._words[_HEADER // 8 - 1] = 1
@@ -80,6 +84,37 @@ class Answers:
         if learned is None:
             learned = node.learned = {}
         learned[key, path] = index, flags
+
+    def learn_file(self, device: int, inode: int, packed: bytes, live_mode: bool) -> None:
+        """fstat(2) of a file, by where the host has it, begins like `packed`.
+
+        `live_mode`: but for the mode, which is what the host says. Learned at the second time.
+        """
+        file = _FILE.pack(device, inode)
+        if file not in self._asked:
+            if len(self._asked) >= _MOST_ASKED:
+                self._asked.clear()
+            self._asked.add(file)
+            return
+        value = hashed(_FILES_KEY, file)
+        index = self._place(value, _FILES_KEY)
+        _FIELDS.pack_into(
+            self._memory, _HEADER + index * Entry.SIZE, value, _FILES_KEY, self._generation,
+            Entry.LIVE_MODE if live_mode else 0, 0, len(file), file, packed, b"",
+        )  # fmt: skip
+        self._owners[index] = self
+
+    def forget_file(self, device: int, inode: int) -> None:
+        """The file has another owner or mode, or is another file."""
+        if not self._asked:
+            return
+        value = hashed(_FILES_KEY, _FILE.pack(device, inode))
+        first = (value >> 64 - Entry.BUCKET_BITS) * Entry.BUCKET
+        for index in range(first, first + Entry.BUCKET):
+            at = _HEADER + index * Entry.SIZE
+            if _KEY.unpack_from(self._memory, at)[:2] == (value, _FILES_KEY):
+                self._owners.pop(index, None)
+                self._words[at // 8] = 0
 
     def _place(self, value: int, key: int) -> int:
         """Where an entry goes: where it was, else where none is, else by turns."""

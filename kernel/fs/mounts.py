@@ -7,6 +7,7 @@ Mounting never asks the host: a mount is a tree whose root is seen in place of a
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 from typing import TYPE_CHECKING
@@ -116,6 +117,8 @@ class MountTable:
         for fs in self.mounts:
             if isinstance(fs, OverlayFs):
                 hosts = {os.stat(fs.upper).st_dev, *(layer.device for layer in fs.layers)}
+                device = os.stat(fs.upper).st_dev
+                fs.owners.changed = functools.partial(self.answers.forget_file, device)
                 prefixes += [(fs.upper, fs), *((layer.root, fs) for layer in fs.layers)]
             elif isinstance(fs, BindFs):
                 hosts = {head(fs.root.raw)[0]}
@@ -205,11 +208,15 @@ class MountTable:
                     if record is not None:
                         break
                 else:
-                    return with_head(raw, fs.device, ino, nlink, mode, 0, 0, rdev)
+                    packed = with_head(raw, fs.device, ino, nlink, mode, 0, 0, rdev)
+                    self.answers.learn_file(device, ino, packed, True)
+                    return packed
             if record.mode >= 0:
                 mode, rdev = record.mode, record.rdev
-            ino = record.origin or ino
-            return with_head(raw, fs.device, ino, nlink, mode, record.uid, record.gid, rdev)
+            own = record.origin or ino
+            packed = with_head(raw, fs.device, own, nlink, mode, record.uid, record.gid, rdev)
+            self.answers.learn_file(device, ino, packed, record.mode < 0)
+            return packed
         if isinstance(fs, BindFs):
             return self._bound(task, fd, raw, fs)
         return self._foreign(raw)

@@ -11,6 +11,7 @@ Invariant: whoever creates a host file calls `settle`, so a re-used inode never 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgpack
@@ -40,9 +41,10 @@ PLAIN = Record()
 class Owners:
     """Records, whiteouts and opaque marks of one tree, in memory."""
 
-    __slots__ = ("opaque", "records", "whiteouts")
+    __slots__ = ("changed", "opaque", "records", "whiteouts")
 
     def __init__(self) -> None:
+        self.changed: Callable[[int], None] = lambda _ino: None  # told of each changed record
         self.records: dict[int, Record] = {}
         self.whiteouts: dict[int, set[bytes]] = {}
         self.opaque: set[int] = set()
@@ -53,12 +55,14 @@ class Owners:
             self.records.pop(ino, None)
         else:
             self.records[ino] = record
+        self.changed(ino)
 
     def forget(self, ino: int) -> None:
         """Drop everything known about `ino`: its file is gone, or it is a new file."""
         self.records.pop(ino, None)
         self.whiteouts.pop(ino, None)
         self.opaque.discard(ino)
+        self.changed(ino)
 
     def settle(self, ino: int, record: Record) -> None:
         """Declare the attributes of the file just created as `ino`."""

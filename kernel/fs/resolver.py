@@ -17,7 +17,7 @@ import errno
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from codegen.poll_layout import Entry
+from codegen.poll_layout import FILES, Entry
 from kernel.errors import LinuxError
 from kernel.fs.metadata import DIRECTORY, SYMLINK
 from kernel.fs.permissions import CAP_DAC_READ_SEARCH, MAY_EXEC, permitted
@@ -49,7 +49,7 @@ class Remembered:
     """
 
     __slots__ = ("common", "number", "private")
-    _numbers = itertools.count(1)
+    _numbers = itertools.count(FILES + 1)
 
     def __init__(self) -> None:
         self.common: tuple[Walks, Walks] = ({}, {})

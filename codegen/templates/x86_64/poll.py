@@ -40,9 +40,11 @@ from codegen.asm.x86_64 import (
 from codegen.layout import PAYLOAD, PAYLOAD_SIZE, SLOT_SIZE, SLOTS_BASE, Slot, State
 from codegen.poll_layout import (
     ENOUGH,
+    FILES,
     IDLE,
     KIND_LIMIT,
     MULTIPLIER,
+    PLAIN,
     SHIFT,
     Entry,
     Kind,
@@ -53,6 +55,7 @@ from codegen.templates.x86_64.common import HostCall, Stub
 
 _ENOENT, _EINVAL = 2, 22
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW = -100, 0x100
+_ST_DEV, _ST_INO, _ST_MODE, _ST_UID_GID, _ST_RDEV = 0, 8, 24, 28, 40  # asm/stat.h
 _O_NONBLOCK, _O_CLOEXEC = 0o4000, 0o2000000
 _OPEN = 2  # asm/unistd_64.h; no stub makes it
 _FUTEX_WAKE = 1
@@ -81,6 +84,7 @@ def build(memo: Memo) -> Stub:
     _key(s)
     _find(s)
     _stat(s)
+    _fstat(s)
     _access(s)
     _readlink(s)
     _open(s)
@@ -176,6 +180,8 @@ def _check(s: Stub) -> None:
     a.movzx(r10.low32, Mem(rcx, 0, rax, 1, 1))
     a.test(r10.low32, r10.low32)
     a.jne(s["known"])
+    s.bind("plain")
+    a.or_(r14, PLAIN)
     s.bind("python")
     a.mov(rdi, r14)
     a.jmp(s["give_back"])
@@ -185,6 +191,8 @@ def _key(s: Stub) -> None:
     """r10 = Kind. Which walks, and the path: r8 = place of its argument, r9 = key, r11 = length."""
     a = s.a
     s.bind("known")
+    a.cmp(r10.low32, Kind.FSTAT)
+    a.je(s["fstat_key"])
     copy, tail, copied = (a.label(n) for n in ("copy", "tail", "copied"))
     a.xor(r8.low32, r8.low32)
     a.test(r10.low32, Kind.AT)
@@ -195,9 +203,9 @@ def _key(s: Stub) -> None:
     a.mov(edx, edx)
     a.lea(rax, at(r11, -1))
     a.cmp(rax, Entry.PATH_SIZE)
-    a.jae(s["python"])
+    a.jae(s["plain"])
     a.cmp(rdx, PAYLOAD_SIZE - Entry.PATH_SIZE)
-    a.ja(s["python"])
+    a.ja(s["plain"])
     a.lea(rsi, Mem(rbp, PAYLOAD, rdx, 1))
 
     # The path as whole words, zeros behind it: the slot has room behind every payload.
@@ -237,10 +245,10 @@ def _start(s: Stub) -> None:
     a.test(r8.low32, r8.low32)
     a.je(absolute)
     a.cmp(at(rbp, Slot.ARGS, 4), _AT_FDCWD)
-    a.jne(s["python"])
+    a.jne(s["plain"])
     a.bind(absolute)
     a.test(r9, r9)
-    a.je(s["python"])
+    a.je(s["plain"])
     a.add(r9, r9)
     follows, no_flags = a.label("follows"), a.label("no_flags")
     a.test(r10.low32, Kind.FLAGS)
@@ -249,7 +257,7 @@ def _start(s: Stub) -> None:
     a.test(eax, eax)
     a.je(follows)
     a.cmp(eax, _AT_SYMLINK_NOFOLLOW)
-    a.jne(s["python"])
+    a.jne(s["plain"])
     a.inc(r9)
     a.bind(no_flags)
     a.test(r10.low32, Kind.NOFOLLOW)
@@ -264,6 +272,7 @@ def _find(s: Stub) -> None:
     words, entry, bytes_, miss, found = (
         a.label(n) for n in ("hash_words", "entry", "entry_bytes", "miss", "found")
     )
+    s.bind("find")
     a.movabs(rdi, MULTIPLIER)
     a.mov(rax, r9)
     a.xor(ecx, ecx)
@@ -305,16 +314,19 @@ def _find(s: Stub) -> None:
     a.add(rsi, Entry.SIZE)
     a.dec(edx)
     a.jne(entry)
-    a.jmp(s["python"])
+    a.jmp(s["plain"])
     a.bind(found)
     a.mov(r11.low32, at(rsi, Entry.FLAGS, 4))
     a.mov(eax, at(r15, Record.MAY, 4))
     a.not_(eax)
     a.and_(eax, r11.low32)
     a.test(eax, Entry.NEEDS_SEARCH)
-    a.jne(s["python"])
+    a.jne(s["plain"])
     a.and_(r10.low32, Kind.WHAT)
-    for what, label in ((Kind.OPEN, "open"), (Kind.ACCESS, "access"), (Kind.READLINK, "readlink")):
+    for what, label in (
+        (Kind.OPEN, "open"), (Kind.ACCESS, "access"), (Kind.READLINK, "readlink"),
+        (Kind.FSTAT, "fstat"),
+    ):  # fmt: skip
         a.cmp(r10.low32, what)
         a.je(s[label])
 
@@ -324,7 +336,7 @@ def _stat(s: Stub) -> None:
     a.test(r11.low32, Entry.NEGATIVE)
     a.jne(s["enoent"])
     a.test(r11.low32, Entry.HAS_STAT)
-    a.je(s["python"])
+    a.je(s["plain"])
     a.add(rsi, Entry.STAT)
     a.mov(rcx, at(rbx, Poll.STAT_SIZE))
     a.xor(edx, edx)
@@ -339,6 +351,39 @@ def _stat(s: Stub) -> None:
     a.jmp(s["answer_out"])
 
 
+def _fstat(s: Stub) -> None:
+    """fstat(2): the host's answer with the file's own identity and owner."""
+    a = s.a
+    s.bind("fstat_key")
+    a.movabs(rax, Entry.STAT_SIZE << 32)  # at the payload's beginning, and the call has succeeded
+    a.cmp(rax, at(rbp, Slot.IN))
+    a.jne(s["plain"])
+    a.mov(rax, at(rbp, PAYLOAD))
+    a.mov(at(rsp, _PATH), rax)
+    a.mov(rax, at(rbp, PAYLOAD + 8))
+    a.mov(at(rsp, _PATH + 8), rax)
+    a.mov(r11.low32, 16)
+    a.mov(r9.low32, 2 * FILES)
+    a.xor(r8.low32, r8.low32)
+    a.jmp(s["find"])
+
+    s.bind("fstat")
+    live = a.label("live_mode")
+    for field in (_ST_DEV, _ST_INO, _ST_UID_GID, _ST_RDEV):
+        a.mov(rax, at(rsi, Entry.STAT + field))
+        a.mov(at(rbp, PAYLOAD + field), rax)
+    a.test(r11.low32, Entry.LIVE_MODE)
+    a.jne(live)
+    a.mov(eax, at(rsi, Entry.STAT + _ST_MODE, 4))
+    a.mov(at(rbp, PAYLOAD + _ST_MODE, 4), eax)
+    a.bind(live)
+    a.mov(rax, at(rbp, Slot.ARGS + 8))
+    a.mov(at(rbp, Slot.OUT_ADDRESS), rax)
+    a.mov(at(rbp, Slot.OUT_LENGTH), Entry.STAT_SIZE)
+    a.xor(eax, eax)
+    a.jmp(s["answer_out"])
+
+
 def _access(s: Stub) -> None:
     """access(2): whether it is there; whether it may be used is Python's."""
     a = s.a
@@ -349,11 +394,11 @@ def _access(s: Stub) -> None:
     a.je(there)
     a.cmp(eax, 7)
     a.jbe(s["enoent"])
-    a.jmp(s["python"])
+    a.jmp(s["plain"])
     a.bind(there)
     a.test(eax, eax)
     a.je(s["answer"])
-    a.jmp(s["python"])
+    a.jmp(s["plain"])
 
 
 def _readlink(s: Stub) -> None:
@@ -362,13 +407,13 @@ def _readlink(s: Stub) -> None:
     text = a.label("link_text")
     a.mov(eax, Mem(rbp, Slot.ARGS + 16, r8, 8, 4))
     a.test(eax, eax)
-    a.jle(s["python"])
+    a.jle(s["plain"])
     a.test(r11.low32, Entry.NEGATIVE)
     a.jne(s["enoent"])
     a.test(r11.low32, Entry.HAS_LINK)
     a.jne(text)
     a.test(r11.low32, Entry.NO_LINK)
-    a.je(s["python"])
+    a.je(s["plain"])
     a.mov(rax, -_EINVAL)
     a.jmp(s["answer"])
     a.bind(text)
@@ -389,20 +434,20 @@ def _open(s: Stub) -> None:
     s.bind("open")
     a.mov(r10.low32, Mem(rbp, Slot.ARGS + 8, r8, 8, 4))
     a.test(r10.low32, at(rbx, Poll.NOT_PLAIN, 4))
-    a.jne(s["python"])
+    a.jne(s["plain"])
     a.test(r11.low32, Entry.NEGATIVE)
     a.jne(s["enoent"])
     a.test(r11.low32, Entry.HAS_FILE)
-    a.je(s["python"])
+    a.je(s["plain"])
     a.test(eax, Entry.NEEDS_READ)
-    a.jne(s["python"])
+    a.jne(s["plain"])
     a.lea(rdi, at(rsi, Entry.TEXT))
     a.mov(esi, r10.low32)
     a.and_(esi, _O_NONBLOCK)
     a.or_(esi, _O_CLOEXEC)
     s.host_call(_OPEN)
     a.test(rax, rax)
-    a.js(s["python"])
+    a.js(s["plain"])
     a.mov(r9, rax)  # kept by host calls, as r8 and r10 are
     _message(s)
     a.mov(edi, at(r15, Record.SOCKET, 4))
@@ -414,7 +459,7 @@ def _open(s: Stub) -> None:
     a.mov(edi, r9.low32)
     s.host_call(HostCall.CLOSE)
     a.test(rdx, rdx)
-    a.js(s["python"])
+    a.js(s["plain"])
     a.shl(r10.low32, 7)
     a.lea(rsi, Mem(rbx, Poll.DESCRIPTOR, r10, 1))
     a.lea(rdi, at(rbp, Slot.PROGRAM))

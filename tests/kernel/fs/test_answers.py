@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from codegen.layout import Slot
+from codegen.layout import PAYLOAD, Slot
 from codegen.poll_layout import IDLE
 from kernel.credentials import Credentials
 from kernel.errors import LinuxError
 from kernel.fs.resolver import Walk
+from kernel.host.linux_fs import fstat_raw
 from kernel.syscalls import dirs, files, stat
 from tests.kernel.polled import Guest, needs_code
 
@@ -99,6 +100,17 @@ class Answering:
             return -error.errno
         return answer if isinstance(answer, int) else answer.data
 
+    def open_file(self, fd: int) -> bytes | int:
+        """fstat(2) of an unflagged descriptor, after the host's."""
+        raw = fstat_raw(fd)
+        self.guest.slot.mm[PAYLOAD : PAYLOAD + len(raw)] = raw
+        self.guest.slot.q[Slot.IN // 8] = len(raw) << 32
+        if self.guest.post("fstat", fd, 1) == IDLE:
+            self.known += 1
+            return self.guest.result or self.guest.out()[1]
+        self.task.slot.q[Slot.ARGS // 8] = fd
+        return self._python(stat.fstat, raw, 1)
+
     def truth(self, path: bytes, follow: bool) -> tuple[bytes | int, bytes | int, bytes | int]:
         """(attributes, link text, content), by a walk that remembers nothing."""
         try:
@@ -173,6 +185,29 @@ def test_the_poll_loop_says_what_the_resolver_says(answering: Answering, seed: i
                 assert answering.attributes(path, follow=False) == attributes, path
                 assert answering.text(path) == text, path
     assert answering.known > 1000
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fstat_says_what_stat_says(answering: Answering, seed: int) -> None:
+    """Who owns a file and what it is; size and times are the host's anyway."""
+    chance, task = random.Random(seed), answering.task
+    for _ in range(80):
+        change(task, chance)
+        for path in chance.sample(PATHS, 10):
+            try:
+                node = Walk(task, task.fs.root).run(task.fs.cwd, path, follow=True)
+            except LinuxError:
+                continue
+            if node.kind != 0o100000:
+                continue
+            told = node.stat()
+            fd, _ = node.open(task, os.O_RDONLY)
+            for _ in range(3):
+                seen = answering.open_file(fd)
+                assert isinstance(seen, bytes)
+                assert seen[:16] + seen[24:48] == told[:16] + told[24:48], path
+            os.close(fd)
+    assert answering.known > 100
 
 
 def test_a_change_of_root_or_mounts_is_a_change_of_answers(answering: Answering) -> None:

@@ -81,24 +81,28 @@ rings:
     72  movzx r10d, byte ptr [rcx + rax]
     77  test r10d, r10d
     7a  jne known
+plain:
+     0  or r14, 0x10000
 python:
      0  mov rdi, r14
      3  jmp give_back
 known:
-     0  xor r8d, r8d
-     3  test r10d, 8
-     a  setne r8b
-     e  mov rdx, qword ptr [rbp + r8*8 + 0x1c0]
-    16  mov r11, rdx
-    19  shr r11, 0x20
-    1d  mov edx, edx
-    1f  lea rax, [r11 - 1]
-    23  cmp rax, 0x80
-    29  jae python
-    2f  cmp rdx, 0xff80
-    36  ja python
-    3c  lea rsi, [rbp + rdx + 0x4000]
-    44  xor ecx, ecx
+     0  cmp r10d, 5
+     4  je fstat_key
+     a  xor r8d, r8d
+     d  test r10d, 8
+    14  setne r8b
+    18  mov rdx, qword ptr [rbp + r8*8 + 0x1c0]
+    20  mov r11, rdx
+    23  shr r11, 0x20
+    27  mov edx, edx
+    29  lea rax, [r11 - 1]
+    2d  cmp rax, 0x80
+    33  jae plain
+    39  cmp rdx, 0xff80
+    40  ja plain
+    46  lea rsi, [rbp + rdx + 0x4000]
+    4e  xor ecx, ecx
 copy:
      0  lea rax, [rcx + 8]
      4  cmp rax, r11
@@ -126,10 +130,10 @@ copied:
     12  test r8d, r8d
     15  je absolute
     1b  cmp dword ptr [rbp + 0x10], -0x64
-    1f  jne python
+    1f  jne plain
 absolute:
      0  test r9, r9
-     3  je python
+     3  je plain
      9  add r9, r9
      c  test r10d, 0x20
     13  je no_flags
@@ -137,13 +141,14 @@ absolute:
     1c  test eax, eax
     1e  je follows
     24  cmp eax, 0x100
-    29  jne python
+    29  jne plain
     2f  inc r9
 no_flags:
      0  test r10d, 0x10
      7  je follows
      d  inc r9
 follows:
+find:
      0  movabs rdi, 0x9e3779b97f4a7c15
      a  mov rax, r9
      d  xor ecx, ecx
@@ -185,14 +190,14 @@ miss:
      0  add rsi, 0x300
      7  dec edx
      9  jne entry
-     f  jmp python
+     f  jmp plain
 found:
      0  mov r11d, dword ptr [rsi + 0x18]
      4  mov eax, dword ptr [r15 + 0x18]
      8  not eax
      a  and eax, r11d
      d  test eax, 1
-    12  jne python
+    12  jne plain
     18  and r10d, 7
     1c  cmp r10d, 2
     20  je open
@@ -200,13 +205,15 @@ found:
     2a  je access
     30  cmp r10d, 4
     34  je readlink
-    3a  test r11d, 4
-    41  jne enoent
-    47  test r11d, 8
-    4e  je python
-    54  add rsi, 0xa8
-    5b  mov rcx, qword ptr [rbx + 0x48]
-    5f  xor edx, edx
+    3a  cmp r10d, 5
+    3e  je fstat
+    44  test r11d, 4
+    4b  jne enoent
+    51  test r11d, 8
+    58  je plain
+    5e  add rsi, 0xa8
+    65  mov rcx, qword ptr [rbx + 0x48]
+    69  xor edx, edx
 copy_out:
      0  mov rax, qword ptr [rbp + r8*8 + 0x18]
      5  mov qword ptr [rbp + 0xd8], rax
@@ -215,27 +222,58 @@ copy_out:
     1a  rep movsb byte ptr [rdi], byte ptr [rsi]
     1c  mov rax, rdx
     1f  jmp answer_out
+fstat_key:
+     0  movabs rax, 0x9000000000
+     a  cmp rax, qword ptr [rbp + 0x1c0]
+    11  jne plain
+    17  mov rax, qword ptr [rbp + 0x4000]
+    1e  mov qword ptr [rsp], rax
+    22  mov rax, qword ptr [rbp + 0x4008]
+    29  mov qword ptr [rsp + 8], rax
+    2e  mov r11d, 0x10
+    34  mov r9d, 2
+    3a  xor r8d, r8d
+    3d  jmp follows
+fstat:
+     0  mov rax, qword ptr [rsi + 0xa8]
+     7  mov qword ptr [rbp + 0x4000], rax
+     e  mov rax, qword ptr [rsi + 0xb0]
+    15  mov qword ptr [rbp + 0x4008], rax
+    1c  mov rax, qword ptr [rsi + 0xc4]
+    23  mov qword ptr [rbp + 0x401c], rax
+    2a  mov rax, qword ptr [rsi + 0xd0]
+    31  mov qword ptr [rbp + 0x4028], rax
+    38  test r11d, 0x80
+    3f  jne live_mode
+    45  mov eax, dword ptr [rsi + 0xc0]
+    4b  mov dword ptr [rbp + 0x4018], eax
+live_mode:
+     0  mov rax, qword ptr [rbp + 0x18]
+     4  mov qword ptr [rbp + 0xd8], rax
+     b  mov qword ptr [rbp + 0xe0], 0x90
+    16  xor eax, eax
+    18  jmp answer_out
 access:
      0  mov eax, dword ptr [rbp + r8*8 + 0x18]
      5  test r11d, 4
      c  je there
     12  cmp eax, 7
     15  jbe enoent
-    1b  jmp python
+    1b  jmp plain
 there:
      0  test eax, eax
      2  je answer
-     8  jmp python
+     8  jmp plain
 readlink:
      0  mov eax, dword ptr [rbp + r8*8 + 0x20]
      5  test eax, eax
-     7  jle python
+     7  jle plain
      d  test r11d, 4
     14  jne enoent
     1a  test r11d, 0x10
     21  jne link_text
     27  test r11d, 0x20
-    2e  je python
+    2e  je plain
     34  mov rax, 0xffffffffffffffea
     3b  jmp answer
 link_text:
@@ -248,13 +286,13 @@ link_text:
 open:
      0  mov r10d, dword ptr [rbp + r8*8 + 0x18]
      5  test dword ptr [rbx + 0x50], r10d
-     9  jne python
+     9  jne plain
      f  test r11d, 4
     16  jne enoent
     1c  test r11d, 0x40
-    23  je python
+    23  je plain
     29  test eax, 2
-    2e  jne python
+    2e  jne plain
     34  lea rdi, [rsi + 0x138]
     3b  mov esi, r10d
     3e  and esi, 0x800
@@ -262,7 +300,7 @@ open:
     4a  mov eax, 2
     4f  syscall
     51  test rax, rax
-    54  js python
+    54  js plain
     5a  mov r9, rax
     5d  mov r8, qword ptr [r15 + 0x38]
     61  inc r8
@@ -304,7 +342,7 @@ open:
    14d  mov eax, 3
    152  syscall
    154  test rdx, rdx
-   157  js python
+   157  js plain
    15d  shl r10d, 7
    161  lea rsi, [rbx + r10 + 0x80]
    169  lea rdi, [rbp + 0x400]
