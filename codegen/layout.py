@@ -41,7 +41,9 @@ KICK_SIGNAL: Final = 62  # host signal that takes a thread out of native code
 # --- the bell page: shared by all guests of a container
 BELLS_AWAKE: Final = 0  # u32: the kernel is polling, no doorbell needed
 BELLS_SPIN: Final = 4  # u32: how many pauses a guest spins before it sleeps
+BELLS_CPU: Final = 8  # u32: where the kernel runs, or ran last; NO_CPU: nobody knows
 BELLS_FIRST: Final = 64  # one byte a slot from here on
+NO_CPU: Final = 0xFFFF_FFFF
 SLOT_LIMIT: Final = PAGE - BELLS_FIRST
 
 # --- a slot

@@ -29,7 +29,8 @@ _MAIL_LIMIT = 1024
 _STOCK = 8  # of channels: what a burst of forks needs before there is time again
 
 
-_DESCRIPTOR = struct.Struct("i")
+_DESCRIPTOR, _TWO_DESCRIPTORS = struct.Struct("i"), struct.Struct("ii")
+_DESCRIPTORS = {1: _DESCRIPTOR, 2: _TWO_DESCRIPTORS}
 _FIRST = Result(0)
 _NUMBER_MASK = (1 << 32) - 1
 _FIRST_OP_NUMBER = (Slot.PROGRAM + 16 + 3 * 8) // 8  # the first op's fourth argument
@@ -84,9 +85,9 @@ class Channel:
         return number
 
     def _send(self, slot_address: int, fds: list[int], word: int) -> None:
+        data = _DESCRIPTORS[len(fds)].pack(*fds)
         self._ours.sendmsg(
-            [_HEADER.pack(slot_address, word)],
-            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
+            [_HEADER.pack(slot_address, word)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)]
         )
 
     def receive(self, slot_address: int) -> int:
@@ -176,9 +177,10 @@ class Stock:
         return self._ready.pop() if self._ready else Channel()
 
     def _refill(self) -> None:
-        with contextlib.suppress(OSError):  # no descriptors left: `take` will say so
-            while len(self._ready) < _STOCK and not self._closed:
+        if len(self._ready) < _STOCK and not self._closed:
+            with contextlib.suppress(OSError):  # no descriptors left: `take` will say so
                 self._ready.append(Channel())
+                self._later(self._refill)
 
     def close(self) -> None:
         """Close what was not taken."""

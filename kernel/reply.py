@@ -6,6 +6,7 @@ format is codegen.layout.Op. Payload offsets are relative to the slot's payload 
 
 from __future__ import annotations
 
+import operator
 import os
 import struct
 from collections.abc import Sequence
@@ -138,7 +139,9 @@ class Template:
             done = offset + 8
         self._parts.append(ops[done:])
         self._struct = struct.Struct(f"{layout}{len(ops) - done}s")
-        self._numbers = [number for _, number in program.holes]
+        numbers = [int(number) for _, number in program.holes]
+        self._pick = operator.itemgetter(*numbers) if len(numbers) > 1 else None
+        self._numbers = numbers
         self._count = len(program.ops)
         self._payload = bytes(program.payload)
 
@@ -147,7 +150,10 @@ class Template:
         if self._payload:
             slot.write_payload(self._payload)
         parts = self._parts
-        parts[1::2] = [values[n] for n in self._numbers]
+        if self._pick is not None:
+            parts[1::2] = self._pick(values)
+        else:
+            parts[1::2] = [values[n] for n in self._numbers]
         slot.write_packed(self._struct, parts, self._count)
 
 

@@ -13,6 +13,7 @@ import contextlib
 import mmap
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter_ns
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.layout import (
     BELLS_AWAKE,
+    BELLS_CPU,
     BELLS_FIRST,
     BELLS_SPIN,
+    NO_CPU,
     PAGE,
     Slot,
     State,
@@ -84,6 +87,7 @@ class Ring:
         self.page_fd = shared_memory(PAGE)
         self._bells = mmap.mmap(self.page_fd, PAGE)
         self._words = memoryview(self._bells).cast("I")
+        self._words[BELLS_CPU // 4] = NO_CPU
         self._tasks: list[Task | None] = []
         self._fence = fence or threading.Lock()
         self._polls = _POLLS_MAX
@@ -98,7 +102,7 @@ class Ring:
         self._quiet_from = 0  # when to poll again, after others wanted our core; 0: now
         self._loop: asyncio.AbstractEventLoop | None = None
         self._crowd = os.cpu_count() or 1
-        self._later: list[Callable[[], None]] = []
+        self._later: deque[Callable[[], None]] = deque()
         self.interrupted = False  # `idle` is to be called
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -180,11 +184,13 @@ class Ring:
                     answered = self._answered()
                     served += 1
                     polls = 0
+                    due = due and self.patience + 1
                     if not self._quiet_from:
                         limit = max(limit, 4 * _ROUND)
                 polls += _ROUND
                 if self._later and (polls >= PATIENCE or polls >= limit) and not due:
-                    self._do_later()
+                    self._later.popleft()()  # one only: a request may have come meanwhile
+                    looked = perf_counter_ns()
                     continue
                 if polls >= limit:
                     if self.interrupted:
@@ -210,9 +216,10 @@ class Ring:
                 if not self._quiet_from:
                     limit = min(_POLLS_MAX, max(limit, polls * 4))
                 polls = 0
+                due = due and self.patience + 1
             if served >= _BATCH:
-                if self._later:  # traffic without a pause must not keep it for ever
-                    self._do_later()
+                while self._later:  # traffic without a pause must not keep it for ever
+                    self._later.popleft()()
                 self._polls = limit if not self._quiet_from else 1
                 self._again()
                 return
@@ -245,11 +252,6 @@ class Ring:
     def later(self, work: Callable[[], None]) -> None:
         """Call `work` when no request is waiting: what no guest waits for. Requests cause it."""
         self._later.append(work)
-
-    def _do_later(self) -> None:
-        work, self._later = self._later, []
-        for each in work:
-            each()
 
     def lend(self) -> None:
         """A process begins in a guest: that it runs in our place for a moment is no crowd."""

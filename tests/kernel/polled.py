@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 import tables
-from codegen.layout import PAYLOAD, Slot, State
+from codegen.layout import BELLS_FIRST, PAYLOAD, Slot, State
 from codegen.poll import build_poll
 from kernel import isa
 from kernel.fs.answers import Answers
@@ -36,7 +36,7 @@ class Guest:
         assert code is not None
         self.poller = Poller(code, self.abi, isa.of("x86_64"), self.records, self.answers)
         self.bells = mmap.mmap(-1, 4096)
-        self.poller.watch(address_of(self.bells))
+        self.poller.watch(address_of(self.bells) + BELLS_FIRST)
         self.pool = SlotPool(64, self.records)
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.slots = [slot for slot in (self.pool.take() for _ in range(20)) if slot is not None]
@@ -69,7 +69,7 @@ class Guest:
         return self.poller.poll()
 
     def ring(self) -> None:
-        self.bells[self.slot.index] = 1
+        self.bells[BELLS_FIRST + self.slot.index] = 1
 
     @property
     def result(self) -> int:

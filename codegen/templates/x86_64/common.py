@@ -36,6 +36,8 @@ SAVED: tuple[tuple[int, Reg], ...] = tuple(
     (Slot.REGS + 8 * i, _BY_NAME[name]) for i, name in enumerate(REGISTER_ORDER_X86_64)
 )
 
+_CPU_SEGMENT, _CPU_MASK = 0x7B, 0xFFF  # asm/segment.h: __CPUNODE_SEG; the node is above
+
 
 class HostCall:
     """Numbers of the host calls the stub itself makes (asm/unistd_64.h)."""
@@ -86,6 +88,12 @@ class Stub:
         """`syscall` with the number; arguments are in place. Destroys rax, rcx, r11."""
         self.a.mov(rax.low32, number)
         self.a.syscall()
+
+    def current_cpu(self, register: Reg) -> None:
+        """The number of the CPU: Linux keeps it in a segment's limit (arch/x86/entry/vdso)."""
+        self.a.mov(register.low32, _CPU_SEGMENT)
+        self.a.lsl(register.low32, register.low32)
+        self.a.and_(register.low32, _CPU_MASK)
 
     def save_registers(self) -> None:
         """The guest's registers into Slot.REGS; rcx holds its return address."""

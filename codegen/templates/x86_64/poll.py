@@ -37,7 +37,16 @@ from codegen.asm.x86_64 import (
     rsi,
     rsp,
 )
-from codegen.layout import PAYLOAD, PAYLOAD_SIZE, SLOT_SIZE, SLOTS_BASE, Slot, State
+from codegen.layout import (
+    BELLS_CPU,
+    BELLS_FIRST,
+    PAYLOAD,
+    PAYLOAD_SIZE,
+    SLOT_SIZE,
+    SLOTS_BASE,
+    Slot,
+    State,
+)
 from codegen.poll_layout import (
     ENOUGH,
     FILES,
@@ -103,6 +112,13 @@ def _poll(s: Stub) -> None:
     a.load_address(rax, s["control"])
     a.mov(rbx, at(rax))
     a.mov(r13, at(rbx, Poll.LIMIT))
+    same = a.label("same_cpu")
+    a.mov(rsi, at(rbx, Poll.BELLS))
+    s.current_cpu(rax)
+    a.cmp(eax, at(rsi, BELLS_CPU - BELLS_FIRST, 4))
+    a.je(same)
+    a.mov(at(rsi, BELLS_CPU - BELLS_FIRST, 4), eax)
+    a.bind(same)
     s.bind("afresh")
     a.mov(r12, at(rbx, Poll.BUDGET))
     s.bind("look")

@@ -33,6 +33,7 @@ from codegen.layout import (
     BELL_FD,
     BELLS_AWAKE,
     BELLS_BASE,
+    BELLS_CPU,
     BELLS_SPIN,
     NULL_ARGUMENT,
     OVERSIZE_ARGUMENT,
@@ -291,6 +292,9 @@ def waiting(s: Stub) -> None:
     spin, sleep, woken, done = (a.label(n) for n in ("spin", "sleep", "woken", "done"))
     a.call(s["announce"])
     a.movabs(r11, BELLS_BASE)
+    s.current_cpu(rax)
+    a.cmp(eax, at(r11, BELLS_CPU, 4))
+    a.je(sleep)  # where we run it cannot
     a.mov(r10.low32, at(r11, BELLS_SPIN, 4))
     a.bind(spin)
     a.mov(eax, gs(Slot.STATE, 4))

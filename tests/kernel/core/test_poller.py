@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import tables
-from codegen.layout import PAYLOAD, PAYLOAD_SIZE, SLOT_SIZE, SLOTS_BASE, Slot, State
+from codegen.layout import BELLS_FIRST, PAYLOAD, PAYLOAD_SIZE, SLOT_SIZE, SLOTS_BASE, Slot, State
 from codegen.poll_layout import IDLE, PLAIN, Entry, hashed
 from kernel.fs.answers import ATTRIBUTES, CONTENT, EXISTENCE, TEXT, Answers
 from kernel.host.engines import host_isa
@@ -321,7 +321,7 @@ def test_noise_in_the_slot_does_no_harm(guest: Guest) -> None:
 
 def test_bells_are_looked_at_in_turn(guest: Guest) -> None:
     for index in (2, 19, 0, 9):
-        guest.bells[index] = 1
+        guest.bells[BELLS_FIRST + index] = 1
     assert [guest.poller.poll() for _ in range(5)] == [0, 2, 9, 19, IDLE]
 
 

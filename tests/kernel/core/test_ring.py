@@ -115,3 +115,28 @@ def test_python_polls_where_there_is_no_code() -> None:
     ring.stop()
     for slot in slots:
         slot.close()
+
+
+def test_an_ended_child_waits_for_a_pause_not_for_ever() -> None:
+    """However long it was quiet before: patience counts from the last request on."""
+    log = list[str]()
+    slot = SlotMemory(0)
+
+    class Late(Poller):
+        rounds = 0
+
+        def poll(self) -> int:
+            if len(self.returns) == 3:
+                ring.interrupted = True
+            self.rounds += "idle" not in log
+            return super().poll()
+
+    poller = Late(*[IDLE] * 60, 0, 0, IDLE)
+    ring = ring_with(poller, lambda _: log.append("serve"), lambda: log.append("idle"))
+    ring.patience = PATIENCE
+    attach(ring, slot)
+    ring._pump()
+    assert log == ["serve", "serve", "idle"]
+    assert poller.rounds < 61 + 2 + PATIENCE // 16 + 4
+    ring.stop()
+    slot.close()

@@ -9,6 +9,14 @@ next_request:
     11  lea rax, [control]
     18  mov rbx, qword ptr [rax]
     1b  mov r13, qword ptr [rbx + 0x20]
+    1f  mov rsi, qword ptr [rbx]
+    22  mov eax, 0x7b
+    27  lsl eax, eax
+    2a  and eax, 0xfff
+    2f  cmp eax, dword ptr [rsi - 0x38]
+    32  je same_cpu
+    38  mov dword ptr [rsi - 0x38], eax
+same_cpu:
 afresh:
      0  mov r12, qword ptr [rbx + 0x18]
 look:
@@ -363,7 +371,7 @@ done:
      4  mov rdi, rbp
      7  call wake
      c  dec r13
-     f  jne afresh
+     f  jne same_cpu
     15  mov rdi, 0xfffffffffffffffe
     1c  jmp give_back
 wake:

@@ -222,7 +222,12 @@ kernel_awake:
 post_wait:
      0  call announce
      5  movabs r11, 0x680010000000
-     f  mov r10d, dword ptr [r11 + 4]
+     f  mov eax, 0x7b
+    14  lsl eax, eax
+    17  and eax, 0xfff
+    1c  cmp eax, dword ptr [r11 + 8]
+    20  je sleep
+    26  mov r10d, dword ptr [r11 + 4]
 spin:
      0  mov eax, dword ptr gs:[0]
      8  cmp eax, 3
