@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from codegen.layout import (
     BELL_FD,
     BELLS_BASE,
+    BELLS_CPU,
     BELLS_FIRST,
     FD_FLAGS_SIZE,
+    NO_CPU,
     NULL_ARGUMENT,
     OVERSIZE_ARGUMENT,
     PAYLOAD,
@@ -387,6 +389,23 @@ def test_spinning_offers_the_core_and_ends(machine: Machine) -> None:
     machine.host = host
     assert machine.call("getpgid", 0) == 2
     assert [n for n, _ in machine.calls] == ["sched_yield"] * 3 + ["futex"]
+
+
+@pytest.mark.parametrize(("kernel_cpu", "sleeps"), [(NO_CPU, False), (4, False), (0x7B, True)])
+def test_who_is_on_the_kernels_cpu_does_not_spin(kernel_cpu: int, sleeps: bool) -> None:
+    """The emulated machine has no segment that tells the CPU: it is taken to be 0x7B."""
+    machine = MachineX86()
+    machine.awake(spin=600)
+    machine.write(BELLS_BASE + BELLS_CPU, kernel_cpu.to_bytes(4, "little"))
+
+    def host(m: Machine, number: int, arguments: list[int]) -> int:
+        if number == machine.numbers["futex"]:
+            m.answer(2)
+        return 0
+
+    machine.host = host
+    assert machine.call("getpgid", 0) == 2
+    assert ([n for n, _ in machine.calls] == ["futex"]) == sleeps
 
 
 def test_exit_announces_and_does_not_wait(machine: Machine) -> None:

@@ -89,10 +89,15 @@ class Stub:
         self.a.mov(rax.low32, number)
         self.a.syscall()
 
-    def current_cpu(self, register: Reg) -> None:
-        """The number of the CPU: Linux keeps it in a segment's limit (arch/x86/entry/vdso)."""
+    def current_cpu(self, register: Reg, unknown: Label | None = None) -> None:
+        """The number of the CPU: Linux keeps it in a segment's limit (arch/x86/entry/vdso).
+
+        On to `unknown` where there is no such segment; without it, any number.
+        """
         self.a.mov(register.low32, _CPU_SEGMENT)
         self.a.lsl(register.low32, register.low32)
+        if unknown is not None:
+            self.a.jne(unknown)
         self.a.and_(register.low32, _CPU_MASK)
 
     def save_registers(self) -> None:

@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 import tables
-from codegen.layout import BELLS_FIRST, PAYLOAD, PAYLOAD_SIZE, SLOT_SIZE, SLOTS_BASE, Slot, State
+from codegen.layout import (
+    BELLS_CPU,
+    BELLS_FIRST,
+    PAYLOAD,
+    PAYLOAD_SIZE,
+    SLOT_SIZE,
+    SLOTS_BASE,
+    Slot,
+    State,
+)
 from codegen.poll_layout import IDLE, PLAIN, Entry, hashed
 from kernel.fs.answers import ATTRIBUTES, CONTENT, EXISTENCE, TEXT, Answers
 from kernel.host.engines import host_isa
@@ -323,6 +332,19 @@ def test_bells_are_looked_at_in_turn(guest: Guest) -> None:
     for index in (2, 19, 0, 9):
         guest.bells[BELLS_FIRST + index] = 1
     assert [guest.poller.poll() for _ in range(5)] == [0, 2, 9, 19, IDLE]
+
+
+def test_guests_are_told_which_cpu_it_runs_on(guest: Guest) -> None:
+    usable = os.sched_getaffinity(0)
+    told = memoryview(guest.bells).cast("I")
+    try:
+        for cpu in usable:
+            os.sched_setaffinity(0, {cpu})
+            guest.poller.poll()
+            assert told[BELLS_CPU // 4] == cpu
+    finally:
+        os.sched_setaffinity(0, usable)
+    told.release()
 
 
 def test_a_sleeper_is_woken(guest: Guest) -> None:

@@ -12,10 +12,11 @@ next_request:
     1f  mov rsi, qword ptr [rbx]
     22  mov eax, 0x7b
     27  lsl eax, eax
-    2a  and eax, 0xfff
-    2f  cmp eax, dword ptr [rsi - 0x38]
-    32  je same_cpu
-    38  mov dword ptr [rsi - 0x38], eax
+    2a  jne same_cpu
+    30  and eax, 0xfff
+    35  cmp eax, dword ptr [rsi - 0x38]
+    38  je same_cpu
+    3e  mov dword ptr [rsi - 0x38], eax
 same_cpu:
 afresh:
      0  mov r12, qword ptr [rbx + 0x18]
