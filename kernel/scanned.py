@@ -15,6 +15,9 @@ from kernel.ranges import RangeMap
 from kernel.task import Waiter
 from kernel.texts import PROT_EXEC, PROT_WRITE
 
+FEW_AREAS = 64  # so many that nothing leads to may stay
+FEW_RANGES = 256  # so many may be remembered where nothing is mapped any more
+
 
 class Pages(NamedTuple):
     """Pages for which the guest has asked PROT_EXEC."""
@@ -29,12 +32,16 @@ class Pages(NamedTuple):
 
 
 class Area(NamedTuple):
-    """Trampolines of the text at `text`, one a site."""
+    """Trampolines of the text at [text, text + size), one a site.
+
+    `size` 0: it is not known what leads here, so it is never given back.
+    """
 
     start: int
     text: int
     sites: Sequence[Site]
-    head: bytes = b""  # how it begins; empty: it is never given back
+    size: int = 0
+    head: bytes = b""  # how the area begins
 
     def find(self, pc: int) -> tuple[int, Site] | None:
         """The trampoline that holds `pc`: its address and its site."""
@@ -100,7 +107,9 @@ class Scanned:
 
     pages: RangeMap[Pages] = field(default_factory=RangeMap)
     areas: RangeMap[Area] = field(default_factory=RangeMap)
-    sweep_at: int = 64  # with so many areas, those without text are looked for
+    by_text: dict[int, int] = field(default_factory=dict)  # text -> its latest area, if it is there
+    sweep_at: int = FEW_AREAS  # with so many areas, those not in use are looked for
+    look_at: int = FEW_RANGES  # with so many ranges of pages, unmapped ones are looked for
     trapped: dict[int, int] = field(default_factory=dict)  # site -> trampoline (kernel.trap_net)
     turn: Turn = field(default_factory=Turn)
     # Faults that another thread's change seemed to have settled: (pc, address) by thread.
@@ -108,7 +117,10 @@ class Scanned:
 
     def copy(self) -> Scanned:
         """For a forked child."""
-        return Scanned(self.pages.copy(), self.areas.copy(), self.sweep_at, self.trapped.copy())
+        return Scanned(
+            self.pages.copy(), self.areas.copy(), dict(self.by_text), self.sweep_at,
+            self.look_at, self.trapped.copy(),
+        )  # fmt: skip
 
     def asked(self, start: int, end: int, prot: int, executable: bool) -> None:
         """The guest wants `prot` for [start, end)."""
@@ -116,6 +128,11 @@ class Scanned:
             self.pages.set(start, end, Pages(prot & 7, executable))
         else:
             self.pages.clear(start, end)
+
+    def mapped(self, area: Area, end: int) -> None:
+        """Trampolines of text lie at [area.start, end) now."""
+        self.areas.set(area.start, end, area)
+        self.by_text[area.text] = area.start
 
     def trampoline(self, pc: int) -> tuple[Area, int, Site] | None:
         """The trampoline that holds `pc`: its area, address and site."""

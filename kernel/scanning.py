@@ -28,7 +28,8 @@ from kernel.isa import arm64_trampolines
 from kernel.reply import Program, Reply
 from kernel.scanned import Pages
 from kernel.signals.state import SIGBUS, SIGSEGV, SIGSYS
-from kernel.text_mapping import READ_EXEC, call, map_copy, reserve, scanned
+from kernel.stale_ranges import forget_unmapped
+from kernel.text_mapping import READ_EXEC, call, map_copy, scanned
 from kernel.texts import (
     GUESTS,
     IN_STUB,
@@ -38,7 +39,7 @@ from kernel.texts import (
     PROT_WRITE,
     Outcome,
 )
-from kernel.trampoline_room import give_back, used_before
+from kernel.trampoline_room import find_room, used_before
 from kernel.trap_net import SYS_SECCOMP, TrapNet
 from kernel.write_or_execute import WriteOrExecute
 
@@ -233,6 +234,7 @@ class Scanner:
     ) -> int:
         """As asked, but not executable yet."""
         readable = prot & ~PROT_EXEC | PROT_READ
+        await forget_unmapped(task)
         start = await call(task, "mmap", addr, length, readable, flags, fd, off)
         self.unmapped(task.process, start, length)
         self.granted(task.process, start, length, prot)
@@ -270,13 +272,13 @@ class Scanner:
             keep_out = (
                 min(keep_out[0], address + image[0]), max(keep_out[1], address + image[1])
             )  # fmt: skip
-        used = await used_before(task, address, text.area_size, keep_out)
+        covered = end + -end % text.page - address
+        used = await used_before(task, address, covered, text.sites, keep_out, text.page)
         if used is not None:
             return used
-        await give_back(task, text.page)
         usual = address + usual_distance(text)
         hints = dict.fromkeys((usual, keep_out[1], keep_out[0] - text.area_size))
-        return await reserve(task, address, text.sites, keep_out, hints, text.page)
+        return await find_room(task, address, text.sites, keep_out, hints, text.page)
 
     async def mprotect(self, task: Task, start: int, length: int, prot: int) -> Answer:
         """mprotect(2): pages become executable after a look."""

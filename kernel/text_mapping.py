@@ -88,6 +88,7 @@ def map_copy(
     if sites:
         area_size = svc_patch.area_size(sites, page)
         program.do(nr["mmap"], area, area_size, READ_EXEC, MAP_PRIVATE_FIXED, got, size)
-        scanned(task.process).areas.set(area, area + area_size, Area(area, text, sites, head))
+        known = Area(area, text, sites, size, head)
+        scanned(task.process).mapped(known, area + area_size)
     program.do(nr["mmap"], text, size, READ_EXEC, MAP_PRIVATE_FIXED, got, 0)
     program.do(nr["close"], got)

@@ -22,8 +22,10 @@ from kernel.errors import LinuxError
 from kernel.reply import Program
 from kernel.scanned import Pages, Scanned
 from kernel.signals.state import SIGSEGV
-from kernel.text_mapping import READ_EXEC, call, map_copy, reserve, scanned
+from kernel.stale_ranges import forget_unmapped
+from kernel.text_mapping import READ_EXEC, call, map_copy, scanned
 from kernel.texts import GUESTS, PROT_EXEC, PROT_READ, PROT_WRITE, REPEAT, Outcome
+from kernel.trampoline_room import find_room
 
 if TYPE_CHECKING:
     from kernel.task import Task
@@ -47,6 +49,7 @@ class WriteOrExecute:
         end = start + length + -length % self._page
         memory = scanned(task.process)
         async with memory.turn:
+            await forget_unmapped(task)
             await call(task, "mprotect", start, length, prot & ~PROT_EXEC | PROT_READ)
             first = max(start - _GROWTH, self._page) if prot & _PROT_GROWSDOWN else start
             memory.asked(first, end, prot, False)
@@ -109,7 +112,7 @@ class WriteOrExecute:
             if sites:
                 whole = memory.pages.at(start) or (start, end)
                 near = (whole[1], whole[0] - svc_patch.area_size(sites, self._page))
-                area = await reserve(task, start, sites, (start, end), near, self._page)
+                area = await find_room(task, start, sites, (start, end), near, self._page)
             patched = svc_patch.patch(code, sites, area - start, self._store.entries, self._page)
             program = Program()
             copy = sealed_file(patched.text + patched.area)

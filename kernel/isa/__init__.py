@@ -34,6 +34,8 @@ class Isa:
     saved_sp: int  # offset in a slot of the stack pointer among them
     # offset in a slot of the kernel's host pid, for a stub whose clone takes two steps
     kernel_pid: int | None = None
+    # offset in a slot of where the present call returns to, or the last one has, if that is there
+    way_back: int | None = None
     scanned: bool = False  # executable memory is looked at before it is executed (kernel.scanning)
     weakly_ordered: bool = False  # others see a CPU's stores in any order (kernel.weak_ring)
     inherited: tuple[int, ...] = ()  # offsets in a slot of what a new thread has of its maker

@@ -22,6 +22,7 @@ ISA = Isa(
         (SlotArm64.XREGS, SlotArm64.NZCV + 8 - SlotArm64.XREGS),
     ),
     saved_sp=SlotArm64.XREGS + 31 * 8,
+    way_back=SlotArm64.RETURN,
     scanned=True,
     weakly_ordered=True,
     kernel_pid=SlotArm64.KERNEL_PID,

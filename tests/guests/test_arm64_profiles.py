@@ -28,6 +28,7 @@ PROFILES = {"linux-16k": 16 << 10, "linux-64k": 64 << 10, "darwin-like": 16 << 1
 PROGRAMS = (
     *("pages", "threads", "fork_wait", "exec", "proc_files", "files", "locks", "pipes", "futexes"),
     *("signals_basic", "signals_threads", "signals_info", "unix_sockets", "timers"),
+    "remapped_text",
 )
 
 

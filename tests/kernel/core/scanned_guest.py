@@ -13,6 +13,7 @@ from unicorn import arm64_const as arm
 
 import tables
 from codegen.layout import Op, SlotArm64, Trampoline
+from kernel import isa
 from kernel.errors import LinuxError
 from kernel.isa.arm64_trampolines import PC, SP
 from kernel.patching import Texts
@@ -76,9 +77,11 @@ class Guest:
             texts=Texts(), container=container, channel=Channel(self)
         )
         self.task: Any = SimpleNamespace(
-            tid=1, process=self.process, slot=self.slot, abi=tables.load("arm64"), run=self._run,
-            result=lambda n: self.results[n], copy_in=self._copy_in, take_fd=self._take_fd,
+            tid=1, process=self.process, slot=self.slot, abi=tables.load("arm64"),
+            isa=isa.of("arm64"), run=self._run, result=lambda n: self.results[n],
+            copy_in=self._copy_in, take_fd=self._take_fd,
         )  # fmt: skip
+        self.process.tasks = {1: self.task}
         self.mmap(STACK_TOP - PAGE, PAGE, 3, 0x32)
         self.mmap(ENTRY & -PAGE, PAGE, 5, 0x32)
         self.uc.hook_add(unicorn.UC_HOOK_CODE, self._stub, None, ENTRY, SET_TLS_SAVED)
