@@ -29,8 +29,7 @@ _MAIL_LIMIT = 1024
 _STOCK = 8  # of channels: what a burst of forks needs before there is time again
 
 
-_DESCRIPTOR, _TWO_DESCRIPTORS = struct.Struct("i"), struct.Struct("ii")
-_DESCRIPTORS = {1: _DESCRIPTOR, 2: _TWO_DESCRIPTORS}
+_DESCRIPTORS = {1: struct.Struct("i"), 2: struct.Struct("ii")}
 _FIRST = Result(0)
 _NUMBER_MASK = (1 << 32) - 1
 _FIRST_OP_NUMBER = (Slot.PROGRAM + 16 + 3 * 8) // 8  # the first op's fourth argument
@@ -134,18 +133,13 @@ class Channel:
         return result
 
     def give_one(self, task: Task, host_fd: int, cloexec: bool, open_file: OpenFile | None) -> None:
-        """Answer a call with one descriptor: the hot path of open(2), ready-made ops.
+        """Answer a call with one descriptor: ready-made ops, which open(2) uses all day.
 
         Ours is closed before the guest can close its own, which must be the last one.
         """
         flagged = open_file is not None
-        record = task.slot.record
-        record[_SENT] = number = (record[_SENT] + 1) & _NUMBER_MASK
         try:
-            self._ours.sendmsg(
-                [_HEADER.pack(task.slot.address, cloexec | number << 1)],
-                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(host_fd))],
-            )
+            number = self.send(task, [host_fd], cloexec)
         finally:
             os.close(host_fd)
         if flagged:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from codegen.layout import SLOT_LIMIT, Slot
 from codegen.poll_layout import Entry, Record
-from kernel.fs.permissions import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+from kernel.fs.permissions import CAP_DAC_READ_SEARCH, READS_ALL
 from kernel.host.linux import address_of
 
 if TYPE_CHECKING:
@@ -23,11 +23,10 @@ _WORDS: Final = Record.SIZE // 8
 _RECORD = struct.Struct("<7Q")  # all but NUMBER
 _NOBODY = bytes(_RECORD.size)
 _MAY = Record.MAY // 8
-_READ_ALL = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH
 
 
 class Records:
-    """The records of a container's slots; `views[n]` is slot n's, as u64s."""
+    """The records of a container's slots; `view(n)` is slot n's, as u64s."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, SLOT_LIMIT * Record.SIZE)
@@ -65,7 +64,7 @@ class Records:
 def may(who: Credentials) -> int:
     """Which of Entry.NEEDS_* these credentials have."""
     return (Entry.NEEDS_SEARCH if who.can(CAP_DAC_READ_SEARCH) else 0) | (
-        Entry.NEEDS_READ if who.effective & _READ_ALL else 0
+        Entry.NEEDS_READ if who.effective & READS_ALL else 0
     )
 
 

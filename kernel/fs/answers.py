@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What a call wants to be answered again with; less is not worth an entry.
 ATTRIBUTES: Final = Entry.NEGATIVE | Entry.HAS_STAT
 EXISTENCE: Final = Entry.NEGATIVE | Entry.HAS_LINK | Entry.NO_LINK
-TEXT: Final = Entry.NEGATIVE | Entry.HAS_LINK | Entry.NO_LINK
+TEXT: Final = EXISTENCE  # a link has one, what is none has none
 CONTENT: Final = Entry.NEGATIVE | Entry.HAS_FILE
 
 _MOST_PATHS = 64  # by which one name is known
@@ -74,13 +74,7 @@ class Answers:
         stat = b""
         if flags & Entry.HAS_STAT and node.packed is not None:
             stat = self._to_guest(node.packed)
-        value = hashed(key, path)
-        index = self._place(value, key)
-        _FIELDS.pack_into(
-            self._memory, _HEADER + index * Entry.SIZE,
-            value, key, self._generation, flags | need, len(text), len(path), path, stat, text,
-        )  # fmt: skip
-        self._owners[index] = node
+        index = self._enter(node, key, path, flags | need, stat, text)
         if learned is None:
             learned = node.learned = {}
         learned[key, path] = index, flags
@@ -96,13 +90,7 @@ class Answers:
                 self._asked.clear()
             self._asked.add(file)
             return
-        value = hashed(_FILES_KEY, file)
-        index = self._place(value, _FILES_KEY)
-        _FIELDS.pack_into(
-            self._memory, _HEADER + index * Entry.SIZE, value, _FILES_KEY, self._generation,
-            Entry.LIVE_MODE if live_mode else 0, 0, len(file), file, packed, b"",
-        )  # fmt: skip
-        self._owners[index] = self
+        self._enter(self, _FILES_KEY, file, Entry.LIVE_MODE if live_mode else 0, packed, b"")
 
     def forget_file(self, device: int, inode: int) -> None:
         """The file has another owner or mode, or is another file."""
@@ -115,6 +103,19 @@ class Answers:
             if _KEY.unpack_from(self._memory, at)[:2] == (value, _FILES_KEY):
                 self._owners.pop(index, None)
                 self._words[at // 8] = 0
+
+    def _enter(
+        self, owner: object, key: int, path: bytes, flags: int, stat: bytes, text: bytes
+    ) -> int:
+        """Write an entry; where it is."""
+        value = hashed(key, path)
+        index = self._place(value, key)
+        _FIELDS.pack_into(
+            self._memory, _HEADER + index * Entry.SIZE,
+            value, key, self._generation, flags, len(text), len(path), path, stat, text,
+        )  # fmt: skip
+        self._owners[index] = owner
+        return index
 
     def _place(self, value: int, key: int) -> int:
         """Where an entry goes: where it was, else where none is, else by turns."""

@@ -25,6 +25,7 @@ CAP_LINUX_IMMUTABLE: Final = 9
 CAP_SYS_CHROOT: Final = 18
 CAP_SYS_ADMIN: Final = 21
 CAP_MKNOD: Final = 27
+READS_ALL: Final = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH  # either does
 
 MAY_EXEC: Final = 1
 MAY_WRITE: Final = 2

@@ -34,7 +34,7 @@ from kernel.fs.node import FileSystem, Node
 from kernel.fs.openfile import DirectoryFile, OpenFile
 from kernel.fs.opening import open_path
 from kernel.fs.overlay import OverlayFs, OverlayNode
-from kernel.fs.permissions import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+from kernel.fs.permissions import READS_ALL
 from kernel.fs.resolver import recall
 from kernel.host.linux_fs import RESOLVE_CACHED
 from kernel.isa.openflags import O_LARGEFILE
@@ -59,7 +59,6 @@ F_SETOWN, F_GETOWN = 8, 9
 # Commands about owners, signals, leases and notification: the host would act on host processes.
 _NO_HOST = frozenset((F_SETOWN, F_GETOWN, 10, 11, 15, 16, 17, 1024, 1025, 1026))
 _NOT_PLAIN = ~(os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | O_LARGEFILE)
-_READ_ALL = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH
 _SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME | os.O_ASYNC
 
 
@@ -86,15 +85,15 @@ def openat(task: Task, dirfd: DirFd, path: Path, flags: OpenFlags, mode: FileMod
 
 
 def _open(task: Task, dirfd: int, path: bytes, flags: int, mode: int) -> _Opening:
+    start = start_of(task, dirfd, path)
     if not flags & _NOT_PLAIN:
         # Reading a regular file that everybody may read: most opens.
-        start = task.fs.cwd if dirfd == AT_FDCWD else start_of(task, dirfd, path)
         node = recall(task, start, path, True, CONTENT)
         if not node.kind:
             return -errno.ENOENT
         if type(node) is OverlayNode and node.kind == REGULAR and not node.gone:
             who = task.credentials
-            if node.mode & 0o444 == 0o444 or who.effective & _READ_ALL:
+            if node.mode & 0o444 == 0o444 or who.effective & READS_ALL:
                 if node.upper:
                     node.will_be_read()
                 try:
@@ -102,7 +101,6 @@ def _open(task: Task, dirfd: int, path: bytes, flags: int, mode: int) -> _Openin
                 except OSError as error:
                     return -(error.errno or errno.EIO)
                 return DescriptorReply(fd, flags & os.O_CLOEXEC != 0, None)
-    start = task.fs.cwd if dirfd == AT_FDCWD else start_of(task, dirfd, path)
     return _open_slowly(task, start, path, flags, mode, 0)
 
 
